@@ -3,6 +3,7 @@
 The sentence names the argument, what was expected and what came.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +30,10 @@ def checked_labels(labels: Any, name: str) -> NDArray[np.integer[Any]]:
         array = array.view(np.uint8)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a label map of integer type, got dtype {array.dtype}")
-    checked_grid(array.shape, name)
-    return array
+    grid = checked_grid(array.shape, name)
+    if math.prod(grid) >= 2**31:
+        raise ValueError(f"{name} must have fewer than 2**31 pixels, got shape {grid}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def checked_finite(values: Any, name: str) -> NDArray[np.floating[Any]]:

@@ -1,0 +1,33 @@
+"""The partition metric and its weights."""
+
+from hiersearch.metric.distance import (
+    comembership_distance,
+    contingency_table,
+    distance,
+    distances,
+    jaccard_distance,
+    pairwise_distances,
+)
+from hiersearch.metric.properties import (
+    PixelProperties,
+    RegionProperties,
+    class_properties,
+    colour_properties,
+    region_properties,
+    texture_properties,
+)
+
+__all__ = [
+    "PixelProperties",
+    "RegionProperties",
+    "class_properties",
+    "colour_properties",
+    "comembership_distance",
+    "contingency_table",
+    "distance",
+    "distances",
+    "jaccard_distance",
+    "pairwise_distances",
+    "region_properties",
+    "texture_properties",
+]

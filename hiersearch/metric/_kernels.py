@@ -1,0 +1,249 @@
+"""Kernels of the partition metric: merges of run lists and gathers from prefix sums.
+
+All work on the flattened grid. A partition comes as ``starts`` (n_runs,) and ``labels`` (n_runs,);
+a measure as its prefix sums (n + 1,), or empty for 1 everywhere.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch._compile import compiled
+
+
+@compiled
+def sum_of_squares(values: NDArray[Any]) -> Any:
+    """Sum of squares, in the type of ``values``."""
+    total = values[0] * values[0]
+    for i in range(1, values.size):
+        total += values[i] * values[i]
+    return total
+
+
+@compiled
+def prefix_sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Prefix sums with a leading zero, (n + 1,), in the type of ``values``."""
+    sums = np.empty(values.size + 1, values.dtype)
+    sums[0] = 0
+    for i in range(values.size):
+        sums[i + 1] = sums[i] + values[i]
+    return sums
+
+
+@compiled
+def overlap_square_sum(
+    starts_a: NDArray[np.int32],
+    labels_a: NDArray[np.int32],
+    starts_b: NDArray[np.int32],
+    labels_b: NDArray[np.int32],
+    n_pixels: int,
+    n_b: int,
+    prefix: NDArray[Any],
+    table: NDArray[Any],
+) -> Any:
+    """Sum of n_ij² over the contingency table of two partitions: O(runs of both).
+
+    ``table`` (n_a · n_b,) must be zero and is zero again on return: only the cells that the runs
+    touch are visited, so a large table costs nothing but its memory. The square of a cell is kept
+    up to date while it grows: (n + w)² = n² + w (2n + w).
+    """
+    weighted = prefix.size != 0
+    i = 0
+    j = 0
+    here = 0
+    total = table[0] * 0
+    while here < n_pixels:
+        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
+        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
+        end = min(end_a, end_b)
+        cell = np.int64(labels_a[i]) * n_b + labels_b[j]
+        weight = prefix[end] - prefix[here] if weighted else table.dtype.type(end - here)
+        old = table[cell]
+        total += weight * (2 * old + weight)
+        table[cell] = old + weight
+        i += end == end_a
+        j += end == end_b
+        here = end
+    i = 0
+    j = 0
+    here = 0
+    while here < n_pixels:
+        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
+        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
+        here = min(end_a, end_b)
+        table[np.int64(labels_a[i]) * n_b + labels_b[j]] = 0
+        i += here == end_a
+        j += here == end_b
+    return total
+
+
+@compiled
+def overlaps(
+    starts_a: NDArray[np.int32],
+    labels_a: NDArray[np.int32],
+    starts_b: NDArray[np.int32],
+    labels_b: NDArray[np.int32],
+    n_pixels: int,
+    n_b: int,
+    prefix: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Keys i · n_b + j and weights of the overlaps of runs, unsorted, a key once or more."""
+    most = starts_a.size + starts_b.size
+    keys = np.empty(most, np.int64)
+    weights = np.empty(most, prefix.dtype)
+    weighted = prefix.size != 0
+    i = 0
+    j = 0
+    here = 0
+    count = 0
+    while here < n_pixels:
+        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
+        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
+        end = min(end_a, end_b)
+        keys[count] = np.int64(labels_a[i]) * n_b + labels_b[j]
+        weights[count] = prefix[end] - prefix[here] if weighted else prefix.dtype.type(end - here)
+        count += 1
+        i += end == end_a
+        j += end == end_b
+        here = end
+    return keys[:count], weights[:count]
+
+
+@compiled
+def channel_prefix_sums(
+    values: NDArray[Any], measure: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Prefix sums over pixels of measure times ``values`` (k, n): (n + 1, k), channels last."""
+    k, n = values.shape
+    sums = np.empty((n + 1, k))
+    sums[0] = 0.0
+    weighted = measure.size != 0
+    block = 64
+    for first in range(0, n, block):
+        last = min(n, first + block)
+        for j in range(k):
+            running = sums[first, j]
+            for p in range(first, last):
+                weight = measure[p] if weighted else 1.0
+                running += weight * values[j, p]
+                sums[p + 1, j] = running
+    return sums
+
+
+@compiled
+def dense_overlap_square_sum(
+    prefix: NDArray[np.float64],
+    starts: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    table: NDArray[np.float64],
+) -> float:
+    """Sum of n_ji² of a dense soft partition and a partition: O(runs · k).
+
+    ``prefix`` (n + 1, k) comes from :func:`channel_prefix_sums`; ``table`` (n_regions or more, k)
+    must be zero and is zero again on return.
+    """
+    n = prefix.shape[0] - 1
+    k = prefix.shape[1]
+    regions = 0
+    for run in range(starts.size):
+        start = starts[run]
+        end = starts[run + 1] if run + 1 < starts.size else n
+        region = labels[run]
+        regions = max(regions, region + 1)
+        for j in range(k):
+            table[region, j] += prefix[end, j] - prefix[start, j]
+    total = 0.0
+    for region in range(regions):
+        for j in range(k):
+            total += table[region, j] * table[region, j]
+            table[region, j] = 0.0
+    return total
+
+
+@compiled
+def sparse_overlap_square_sum(
+    values: NDArray[Any],
+    channels: NDArray[np.int32],
+    measure: NDArray[np.float64],
+    starts: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    n_channels: int,
+    n_regions: int,
+) -> float:
+    """Sum of n_ji² of a sparse soft partition (m, n) and a partition: O(m · n) hash insertions.
+
+    The table is an open-addressing hash over (region, channel), since the product of their
+    numbers may be far larger than the pairs that occur.
+    """
+    m, n = values.shape
+    capacity = 1024
+    keys = np.full(capacity, np.int64(-1))
+    sums = np.zeros(capacity)
+    used = 0
+    weighted = measure.size != 0
+    for row in range(m):
+        for run in range(starts.size):
+            end = starts[run + 1] if run + 1 < starts.size else n
+            p = starts[run]
+            while p < end:
+                # Channels come in runs, too: gather one before touching the hash.
+                channel = channels[row, p]
+                total = 0.0
+                while p < end and channels[row, p] == channel:
+                    total += values[row, p] * (measure[p] if weighted else 1.0)
+                    p += 1
+                key = np.int64(labels[run]) * n_channels + channel
+                slot = _slot(keys, key)
+                if keys[slot] != key:
+                    keys[slot] = key
+                    used += 1
+                sums[slot] += total
+                if 2 * used > capacity:
+                    capacity *= 2
+                    new_keys = np.full(capacity, np.int64(-1))
+                    new_sums = np.zeros(capacity)
+                    for old in range(keys.size):
+                        if keys[old] >= 0:
+                            slot = _slot(new_keys, keys[old])
+                            new_keys[slot] = keys[old]
+                            new_sums[slot] = sums[old]
+                    keys = new_keys
+                    sums = new_sums
+    return sum_of_squares(sums)
+
+
+@compiled
+def _slot(keys: NDArray[np.int64], key: int) -> int:
+    """Slot of ``key`` in an open-addressing table whose size is a power of two, or a free one."""
+    mask = keys.size - 1
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64(mixed >> np.uint64(20)) & mask
+    while keys[slot] != key and keys[slot] != -1:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def channel_sums(
+    values: NDArray[Any],
+    channels: NDArray[np.int32],
+    measure: NDArray[np.float64],
+    n_channels: int,
+) -> NDArray[np.float64]:
+    """Sum of measure times probability of each channel; ``channels`` is empty where dense."""
+    sums = np.zeros(n_channels)
+    m, n = values.shape
+    dense = channels.size == 0
+    weighted = measure.size != 0
+    for row in range(m):
+        total = 0.0
+        for p in range(n):
+            weight = measure[p] if weighted else 1.0
+            if dense:
+                total += weight * values[row, p]
+            else:
+                sums[channels[row, p]] += weight * values[row, p]
+        if dense:
+            sums[row] = total
+    return sums

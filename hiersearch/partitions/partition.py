@@ -1,0 +1,212 @@
+"""The hard partition: a label map, kept as runs over the flattened grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+from hiersearch.partitions import _kernels
+
+Measure = NDArray[np.int64] | NDArray[np.float64]
+
+# Beyond this total, twice the square of an integer measure leaves int64.
+LARGEST_EXACT_TOTAL = 2**31 - 1
+
+
+def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
+    """Validate a measure and return it flat: int64 where it is of integer type, else float64.
+
+    Parameters
+    ----------
+    measure : array, shape of the grid
+        Non-negative, finite, positive somewhere. Integer or boolean measures keep distances
+        exact integers.
+    grid : tuple of int
+        The shape that ``measure`` must have.
+
+    Returns
+    -------
+    array, shape (n,), int64 or float64
+
+    Raises
+    ------
+    ValueError
+        If the shape differs from ``grid``, a value is negative or not finite, or all are zero.
+    """
+    array = np.asarray(measure)
+    checked = _validate.checked_measure(array, grid)
+    if array.dtype.kind in "iub":
+        return np.ascontiguousarray(array.reshape(-1), dtype=np.int64)
+    return checked.reshape(-1)
+
+
+def compact(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Number integer values from 0 in ascending order; return the numbers and distinct values.
+
+    O(n) by a lookup table where the values lie close together, else O(n log n) by sorting.
+    """
+    low, high = int(values.min()), int(values.max())
+    if high - low < 4 * values.size + 4096 and high < 2**62:
+        numbers, distinct = _kernels.compact_values(
+            values.astype(np.int64, copy=False), low, high - low + 1
+        )
+        return numbers, distinct.astype(values.dtype)
+    distinct, inverse = np.unique(values, return_inverse=True)
+    return inverse.astype(np.int32), distinct
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partition:
+    """A partition of a 2-D or 3-D grid into regions, in run-length form.
+
+    Build one with :meth:`from_labels`. Regions are numbered 0, 1, ... in ascending order of the
+    labels they came from; equality, distances and searches ignore the labels themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = Partition.from_labels(np.array([[7, 7, -1], [7, -1, -1]]))
+    >>> a.n_regions, a.n_runs, a.sizes.tolist(), a.label_values.tolist()
+    (2, 4, [3, 3], [-1, 7])
+    >>> a == Partition.from_labels(np.array([[0, 0, 5], [0, 5, 5]]))
+    True
+    """
+
+    grid: tuple[int, ...]
+    """Shape of the image or volume, (H, W) or (D, H, W)."""
+    run_starts: NDArray[np.int32]
+    """(n_runs,) index of the first pixel of each run in the flattened grid; the first is 0."""
+    run_labels: NDArray[np.int32]
+    """(n_runs,) region number of each run, 0..n_regions - 1."""
+    label_values: NDArray[Any]
+    """(n_regions,) the label that each region had in the label map."""
+    sizes: NDArray[np.int64] | NDArray[np.float64]
+    """(n_regions,) measure of each region; pixel counts (int64) where the measure is 1."""
+    measure: Measure | None = None
+    """(n,) measure of each pixel of the flattened grid, or None for 1 everywhere."""
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: ArrayLike,
+        *,
+        measure: ArrayLike | None = None,
+        ignore: int | None = None,
+    ) -> Partition:
+        """Encode a label map. O(pixels + runs), plus O(runs log runs) for labels spread widely.
+
+        Parameters
+        ----------
+        labels : integer or boolean array, shape (H, W) or (D, H, W)
+            Any integers: negative, sparse, 64-bit. A region need not be connected.
+        measure : array of the same shape, optional
+            Non-negative weight of each pixel; 1 where omitted. Integer types keep distances exact.
+        ignore : int, optional
+            Pixels with this label get measure zero.
+
+        Raises
+        ------
+        TypeError
+            If ``labels`` is not of integer type.
+        ValueError
+            If the grid is empty or not 2-D or 3-D, if ``measure`` does not fit, or if every pixel
+            is ignored.
+        """
+        array = _validate.checked_labels(labels, "labels")
+        weights = None if measure is None else as_measure(measure, array.shape)
+        if ignore is not None:
+            kept = (array != ignore).reshape(-1)
+            if not kept.any():
+                raise ValueError(f"labels must have a pixel besides ignore={ignore}, got none")
+            weights = kept.astype(np.int64) if weights is None else weights * kept
+            if not weights.any():
+                raise ValueError("measure must be positive at a pixel that is not ignored")
+        return cls._encode(array, weights)
+
+    @classmethod
+    def _encode(cls, array: NDArray[Any], measure: Measure | None) -> Partition:
+        flat = array.reshape(-1)
+        starts = np.empty(flat.size, np.int32)
+        # Equality of bits is equality of labels, so one kernel serves signed and unsigned types.
+        starts = starts[: _kernels.run_starts(flat.view(f"u{flat.itemsize}"), starts)].copy()
+        run_labels, values = compact(flat[starts])
+        n_regions = values.size
+        sizes: Measure
+        if measure is None:
+            sizes = _kernels.region_pixel_counts(starts, run_labels, flat.size, n_regions)
+        else:
+            sizes = _kernels.region_weights(starts, run_labels, measure, n_regions)
+        return cls(array.shape, starts, run_labels, values, sizes, measure)
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return int(self.label_values.size)
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs."""
+        return int(self.run_starts.size)
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels of the grid."""
+        return int(np.prod(self.grid))
+
+    @property
+    def total(self) -> int | float:
+        """Measure of the whole grid, M."""
+        return self.n_pixels if self.measure is None else self.measure.sum().item()
+
+    def labels(self) -> NDArray[np.int32]:
+        """Return the region number of each pixel, shape of the grid. O(pixels)."""
+        out = np.empty(self.n_pixels, np.int32)
+        _kernels.decode_runs(self.run_starts, self.run_labels, out)
+        return out.reshape(self.grid)
+
+    def original_labels(self) -> NDArray[Any]:
+        """Return the label map that the partition was encoded from. O(pixels)."""
+        restored: NDArray[Any] = self.label_values[self.labels()]
+        return restored
+
+    def with_measure(self, measure: ArrayLike | None) -> Partition:
+        """Return the same partition under another measure (None: 1 everywhere)."""
+        weights = None if measure is None else as_measure(measure, self.grid)
+        return self._under(weights)
+
+    def _under(self, weights: Measure | None) -> Partition:
+        sizes: Measure
+        if weights is None:
+            sizes = _kernels.region_pixel_counts(
+                self.run_starts, self.run_labels, self.n_pixels, self.n_regions
+            )
+        else:
+            sizes = _kernels.region_weights(
+                self.run_starts, self.run_labels, weights, self.n_regions
+            )
+        return Partition(
+            self.grid, self.run_starts, self.run_labels, self.label_values, sizes, weights
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both cut the same grid into the same regions, whatever their labels."""
+        if not isinstance(other, Partition):
+            return NotImplemented
+        if self.grid != other.grid or self.n_regions != other.n_regions:
+            return False
+        if not np.array_equal(self.run_starts, other.run_starts):
+            return False
+        pairs = np.unique(np.stack([self.run_labels, other.run_labels]), axis=1)
+        return bool(pairs.shape[1] == self.n_regions)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Name grid, regions and runs."""
+        size = "×".join(str(side) for side in self.grid)
+        weighted = "" if self.measure is None else f", total measure {self.total:g}"
+        return f"<Partition {size}: {self.n_regions} regions, {self.n_runs} runs{weighted}>"

@@ -1,0 +1,383 @@
+"""Soft partitions: what a network says about which pixels belong together.
+
+A network's channels can mean four different things, and the reading is an explicit choice of the
+caller (never guessed from the values): :meth:`SoftPartition.from_regions`, ``from_classes``,
+``from_boundaries`` and ``from_affinities``. The first three give :class:`Memberships`, the last
+:class:`Affinities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+from hiersearch.partitions import _kernels
+from hiersearch.partitions.partition import Measure, Partition, as_measure
+
+Reading = Literal["regions", "classes", "boundaries", "affinities"]
+READINGS: tuple[Reading, ...] = ("regions", "classes", "boundaries", "affinities")
+
+SUM_TOLERANCE = 2e-3
+"""How far probabilities may be from summing to 1: half precision stays within it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftPartition:
+    """A soft partition of a grid; build one with a ``from_...`` constructor.
+
+    Subclasses say how co-membership is stored: :class:`Memberships` (probabilities of channels)
+    or :class:`Affinities` (co-membership itself, on pairs of pixels at given offsets).
+    """
+
+    grid: tuple[int, ...]
+    """Shape of the image or volume, (H, W) or (D, H, W)."""
+    measure: Measure | None
+    """(n,) measure of each pixel of the flattened grid, or None for 1 everywhere."""
+    reading: Reading
+    """What the channels were read as."""
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels of the grid."""
+        return int(np.prod(self.grid))
+
+    @property
+    def total(self) -> float:
+        """Measure of the whole grid, M."""
+        return float(self.n_pixels if self.measure is None else self.measure.sum())
+
+    @staticmethod
+    def from_regions(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
+        """Read each channel as one region (instances, colourings, soft superpixels).
+
+        Parameters
+        ----------
+        probabilities : float array, shape (k, H, W) or (k, D, H, W)
+            Non-negative, summing to 1 over the first axis within 0.002. Values are used as given.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite or negative, or if a pixel's sum is not 1 (the message names
+            the pixel), or if the shapes do not fit.
+
+        Notes
+        -----
+        O(k · pixels). A single-precision array is kept without a copy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> soft = SoftPartition.from_regions(np.full((2, 4, 5), 0.5))
+        >>> soft.n_channels, soft.grid
+        (2, (4, 5))
+        """
+        values, grid = checked_probabilities(probabilities)
+        weights = None if measure is None else as_measure(measure, grid)
+        return Memberships(grid, weights, "regions", values, None, values.shape[0])
+
+    @staticmethod
+    def from_sparse(
+        values: ArrayLike,
+        channels: ArrayLike,
+        *,
+        n_channels: int | None = None,
+        measure: ArrayLike | None = None,
+    ) -> Memberships:
+        """Read sparse region channels: at each pixel m (channel, probability) pairs.
+
+        Parameters
+        ----------
+        values : float array, shape (m, H, W) or (m, D, H, W)
+            Probabilities, non-negative, summing to 1 over the first axis.
+        channels : integer array of the same shape
+            The channel of each probability, 0..n_channels - 1. A channel may come up twice at one
+            pixel: its probabilities add up.
+        n_channels : int, optional
+            Number of channels; the largest one found plus one where omitted.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`from_regions`, and if channels are not integers within the range.
+        """
+        checked, grid = checked_probabilities(values, name="values")
+        index = np.asarray(channels)
+        if index.dtype.kind not in "iu":
+            raise TypeError(f"channels must be of integer type, got dtype {index.dtype}")
+        if index.shape != (checked.shape[0], *grid):
+            raise ValueError(
+                f"channels must have the shape of values {(checked.shape[0], *grid)}, "
+                f"got {index.shape}"
+            )
+        low, high = int(index.min()), int(index.max())
+        count = high + 1 if n_channels is None else n_channels
+        if low < 0 or high >= count:
+            raise ValueError(f"channels must be within 0..{count - 1}, got {low}..{high}")
+        weights = None if measure is None else as_measure(measure, grid)
+        flat = np.ascontiguousarray(index.reshape(checked.shape), dtype=np.int32)
+        return Memberships(grid, weights, "regions", checked, flat, count)
+
+    @staticmethod
+    def from_classes(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
+        """Read each channel as a class: its regions are the components of its arg-max map.
+
+        See :func:`hiersearch.partitions.readings.class_memberships`, which this calls.
+        """
+        from hiersearch.partitions.readings import class_memberships
+
+        return class_memberships(probabilities, measure=measure)
+
+    @staticmethod
+    def from_boundaries(
+        boundary: ArrayLike,
+        *,
+        spread: Literal["passes", "random-walk"] = "passes",
+        depth: float = 0.05,
+        softness: float = 0.1,
+        neighbours: int = 4,
+        measure: ArrayLike | None = None,
+    ) -> Memberships:
+        """Read one channel as the probability of a boundary; its basins become the regions.
+
+        See :func:`hiersearch.partitions.readings.boundary_memberships`, which this calls.
+        """
+        from hiersearch.partitions.readings import boundary_memberships
+
+        return boundary_memberships(
+            boundary,
+            spread=spread,
+            depth=depth,
+            softness=softness,
+            neighbours=neighbours,
+            measure=measure,
+        )
+
+    @staticmethod
+    def from_affinities(
+        affinities: ArrayLike,
+        offsets: Sequence[Sequence[int]],
+        *,
+        weights: ArrayLike | None = None,
+        measure: ArrayLike | None = None,
+    ) -> Affinities:
+        """Read channel d as the probability that pixels p and p + offsets[d] share a region.
+
+        Parameters
+        ----------
+        affinities : float array, shape (d, H, W) or (d, D, H, W)
+            Within [0, 1]. Values whose partner lies outside the grid are not used.
+        offsets : sequence of d offsets, each of as many integers as the grid has axes
+            Distinct pairs of pixels: no zero offset, no offset beside its own negative.
+        weights : array, shape (d,), optional
+            Non-negative weight of each offset's pairs; 1 where omitted.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel: a pair weighs the product of its pixels.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite or outside [0, 1], if offsets do not fit the channels or the
+            grid, or if no pair has positive weight.
+
+        Notes
+        -----
+        The metric restricted to these pairs is a pseudo-metric: partitions that agree on all of
+        them have distance 0 (DESIGN: section 7). O(d · pixels).
+        """
+        values = _validate.checked_finite(affinities, "affinities")
+        if values.ndim not in (3, 4):
+            raise ValueError(
+                f"affinities must have shape (d, H, W) or (d, D, H, W), got {values.shape}"
+            )
+        grid = _validate.checked_grid(values.shape[1:], "affinities' grid")
+        steps = checked_offsets(offsets, values.shape[0], grid)
+        if values.min() < 0 or values.max() > 1:
+            worst = int(values.argmin() if values.min() < 0 else values.argmax())
+            where = tuple(int(i) for i in np.unravel_index(worst, values.shape))
+            raise ValueError(
+                f"affinities must be within [0, 1], got {values[where]:g} at index {where}"
+            )
+        pair_weights = _checked_pair_weights(weights, values.shape[0])
+        pixel_weights = None if measure is None else as_measure(measure, grid)
+        flat = np.ascontiguousarray(values.reshape(values.shape[0], -1), dtype=np.float32)
+        soft = Affinities(grid, pixel_weights, "affinities", flat, steps, pair_weights)
+        if not soft.pair_total > 0:
+            raise ValueError(
+                f"affinities must know a pair of pixels with positive weight, got none on grid "
+                f"{grid} with offsets {steps.tolist()}"
+            )
+        return soft
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memberships(SoftPartition):
+    """A soft partition as probabilities P of k channels, dense or sparse per pixel."""
+
+    values: NDArray[np.float32] | NDArray[np.float64]
+    """(m, n) probabilities; dense: row j is channel j."""
+    channels: NDArray[np.int32] | None
+    """(m, n) the channel of each probability, or None where dense."""
+    n_channels: int
+    """Number of channels, k."""
+
+    def probabilities(self) -> NDArray[Any]:
+        """Return the dense probabilities, shape (k, *grid). O(k · pixels)."""
+        if self.channels is None:
+            return self.values.reshape(self.n_channels, *self.grid)
+        dense = np.zeros((self.n_channels, self.n_pixels), self.values.dtype)
+        pixels = np.arange(self.n_pixels)
+        for row, channel in zip(self.values, self.channels, strict=True):
+            np.add.at(dense, (channel, pixels), row)
+        return dense.reshape(self.n_channels, *self.grid)
+
+    def hard(self) -> Partition:
+        """Return the partition by most probable channel (the first of equals). O(k · pixels)."""
+        if self.channels is None:
+            labels = self.values.argmax(axis=0)
+        else:
+            best = self.values.argmax(axis=0)
+            labels = np.take_along_axis(self.channels, best[None], axis=0)[0]
+        return Partition.from_labels(labels.reshape(self.grid))._under(self.measure)
+
+    def with_measure(self, measure: ArrayLike | None) -> Memberships:
+        """Return the same soft partition under another measure (None: 1 everywhere)."""
+        weights = None if measure is None else as_measure(measure, self.grid)
+        return Memberships(
+            self.grid, weights, self.reading, self.values, self.channels, self.n_channels
+        )
+
+    def __repr__(self) -> str:
+        """Name grid, channels and reading."""
+        size = "×".join(str(side) for side in self.grid)
+        form = "dense" if self.channels is None else f"{self.values.shape[0]} a pixel"
+        return f"<Memberships {size}: {self.n_channels} channels ({form}), read as {self.reading}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affinities(SoftPartition):
+    """A soft partition known on pairs of pixels: the probability that each pair is joined."""
+
+    values: NDArray[np.float32]
+    """(d, n) probability that pixel p and pixel p + offsets[d] share a region."""
+    offsets: NDArray[np.int64]
+    """(d, axes) step from a pixel to its partner."""
+    weights: NDArray[np.float64]
+    """(d,) weight of each offset's pairs."""
+
+    @property
+    def pair_total(self) -> float:
+        """Sum of the weights of all pairs inside the grid: what distances are divided by."""
+        return float(sum(self.pair_weights(d).sum() for d in range(self.weights.size)))
+
+    def pair_weights(self, d: int) -> NDArray[np.float64]:
+        """Weights of the pairs of offset ``d`` that lie inside the grid, on their sub-grid."""
+        source, target = pair_slices(self.offsets[d], self.grid)
+        if self.measure is None:
+            shape = np.empty(self.grid, np.bool_)[source].shape
+            return np.full(shape, self.weights[d])
+        field = self.measure.reshape(self.grid).astype(np.float64)
+        weighted: NDArray[np.float64] = self.weights[d] * field[source] * field[target]
+        return weighted
+
+    def with_measure(self, measure: ArrayLike | None) -> Affinities:
+        """Return the same affinities under another measure (None: 1 everywhere)."""
+        weights = None if measure is None else as_measure(measure, self.grid)
+        return Affinities(self.grid, weights, self.reading, self.values, self.offsets, self.weights)
+
+    def __repr__(self) -> str:
+        """Name grid and offsets."""
+        size = "×".join(str(side) for side in self.grid)
+        return f"<Affinities {size}: {self.offsets.shape[0]} offsets>"
+
+
+def pair_slices(
+    offset: NDArray[np.int64], grid: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Slices of a grid that line up each pixel with its partner at ``offset``."""
+    source, target = [], []
+    for step, side in zip(offset.tolist(), grid, strict=True):
+        source.append(slice(max(0, -step), max(0, min(side, side - step))))
+        target.append(slice(max(0, step), max(0, min(side, side + step))))
+    return tuple(source), tuple(target)
+
+
+def checked_probabilities(
+    probabilities: ArrayLike, name: str = "probabilities"
+) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """Validate probabilities (k, *grid) and return them flat, (k, n), with their grid."""
+    array = np.asarray(probabilities)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    if array.ndim not in (3, 4) or array.shape[0] == 0:
+        raise ValueError(
+            f"{name} must have shape (k, H, W) or (k, D, H, W) with the channels first, "
+            f"got {array.shape}"
+        )
+    grid = _validate.checked_grid(array.shape[1:], f"{name}' grid")
+    kind = np.float64 if array.dtype.itemsize > 4 else np.float32
+    flat = np.ascontiguousarray(array.reshape(array.shape[0], -1), dtype=kind)
+    pixel, fault = _kernels.check_memberships(flat, SUM_TOLERANCE)
+    if fault:
+        where = tuple(int(i) for i in np.unravel_index(pixel, grid))
+        column = flat[:, pixel]
+        if fault == 3:
+            raise ValueError(
+                f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
+                f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array)}"
+            )
+        j = int(np.flatnonzero(~np.isfinite(column) if fault == 1 else column < 0)[0])
+        expected = "be finite" if fault == 1 else "not be negative"
+        raise ValueError(f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}")
+    return flat, grid
+
+
+def _axis_hint(flat: NDArray[Any], array: NDArray[Any]) -> str:
+    """Say so if the probabilities sum to 1 over another axis instead."""
+    if not np.isfinite(flat).all():
+        return ""
+    for axis in range(1, array.ndim):
+        if np.allclose(array.sum(axis=axis, dtype=np.float64), 1.0, atol=SUM_TOLERANCE):
+            return f" (they do over axis {axis}: move it to the front)"
+    return ""
+
+
+def checked_offsets(
+    offsets: Sequence[Sequence[int]], n_channels: int, grid: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Validate offsets against the number of channels and the grid."""
+    array = np.asarray(offsets)
+    if array.ndim != 2 or array.shape != (n_channels, len(grid)) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"offsets must be whole numbers, one offset of length {len(grid)} for each of the "
+            f"{n_channels} channels, got shape {array.shape} and dtype {array.dtype}"
+        )
+    seen: set[tuple[int, ...]] = set()
+    for row in array.tolist():
+        step = tuple(row)
+        if not any(step):
+            raise ValueError(f"offsets must not be zero, got {step}")
+        if step in seen or tuple(-s for s in step) in seen:
+            raise ValueError(f"offsets must name each pair once, got {step} twice (up to sign)")
+        seen.add(step)
+    return array.astype(np.int64)
+
+
+def _checked_pair_weights(weights: ArrayLike | None, n_channels: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(n_channels)
+    array = _validate.checked_finite(weights, "weights").astype(np.float64)
+    if array.shape != (n_channels,) or array.min() < 0:
+        raise ValueError(
+            f"weights must be {n_channels} non-negative numbers, one for each offset, got {weights}"
+        )
+    return array
