@@ -1,0 +1,1 @@
+"""Merging hierarchies: construction, and exact searches over their cuts."""

@@ -1,0 +1,290 @@
+"""What each node of a merge tree costs as a region, for a target partition.
+
+ρ(P, cut) = constant + Σ_{R in cut} c(R) with c(R) = a_R² − 2 Σ_j n_jR², and likewise for affinities
+with the pairs inside R: every search over cuts stands on these sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+from hiersearch.hierarchy import _cost_kernels as kernels
+from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.metric import _kernels as metric_kernels
+from hiersearch.metric.distance import PartitionLike, as_partition, float_measure
+from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
+
+# Up to this many regions a hard target is summed densely, one column a region.
+_DENSE_REGIONS = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionCosts:
+    """Additive costs of the nodes of one tree: distance = (constant + Σ costs) / scale."""
+
+    costs: NDArray[np.float64]
+    """(n_nodes,) cost of each node as a region; +inf where it must not be one."""
+    constant: float
+    """What every partition costs."""
+    scale: float
+    """What normalises the distance: M², or the weight of all known pairs."""
+    classes: NDArray[np.int32] | None = None
+    """(n_nodes,) best class of each node, where classes count; else None."""
+
+    def forbidding(self, nodes: NDArray[np.bool_]) -> RegionCosts:
+        """Return the costs with +inf where ``nodes`` (n_nodes,) is true."""
+        return replace(self, costs=np.where(nodes, np.inf, self.costs))
+
+
+def region_costs(
+    tree: MergeTree, target: PartitionLike, *, class_weight: float = 0.0
+) -> RegionCosts:
+    """Cost of every node of ``tree`` as a region of a partition to be compared with ``target``.
+
+    Parameters
+    ----------
+    tree : MergeTree
+        On the target's grid. Its sizes play no part: measures are the target's.
+    target : Partition, SoftPartition or integer array
+        What cuts are compared with; its measure counts.
+    class_weight : float
+        λ ≥ 0 of the class property term: each region is named after its most probable class, and
+        λ times the mean probability that pixels give to other classes is added to the distance.
+        Needs a soft target whose channels are classes (dense, or read as classes).
+
+    Returns
+    -------
+    RegionCosts
+
+    Raises
+    ------
+    ValueError
+        If the grids differ or ``class_weight`` is negative or not finite.
+    TypeError
+        If ``class_weight`` is positive and the target has no classes.
+
+    Notes
+    -----
+    O(k · (pixels + nodes)) for k dense channels; sparse channels and hard targets cost what their
+    non-zeros cost; affinities O(d · pixels + nodes log nodes). DESIGN section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = MergeTree.from_parents([2, 2, 2], [0, 0, 1], [[0, 0, 1]])
+    >>> found = region_costs(tree, np.array([[5, 5, 9]]))
+    >>> found.costs.tolist(), found.constant, found.scale
+    ([-4.0, -1.0, -1.0], 5.0, 9.0)
+    """
+    goal = as_partition(target, "target")
+    _validate.checked_same_grid(goal.grid, tree.grid, "target", "tree")
+    if not (np.isfinite(class_weight) and class_weight >= 0):
+        raise ValueError(f"class_weight must be a number of at least 0, got {class_weight!r}")
+    if class_weight > 0 and not _has_classes(goal):
+        raise TypeError(f"class_weight needs a soft target whose channels are classes, got {goal!r}")
+    if isinstance(goal, Affinities):
+        return _affinity_costs(tree, goal)
+    return _membership_costs(tree, goal, class_weight)
+
+
+def _has_classes(goal: Partition | SoftPartition) -> bool:
+    return isinstance(goal, Memberships) and (goal.channels is None or goal.reading == "classes")
+
+
+def _membership_costs(
+    tree: MergeTree, goal: Partition | SoftPartition, class_weight: float
+) -> RegionCosts:
+    measure = float_measure(goal)
+    sizes = _node_sizes(tree, measure)
+    values, channels, n_channels = _as_channels(goal)
+    leaf_map = tree.leaf_map.reshape(-1)
+    n_leaves = tree.n_leaves
+    total = float(sizes[tree.root])
+    weight = class_weight * total
+    names: NDArray[np.int32] | None = None
+    if channels is None:
+        sums = _dense_leaf_sums(tree, values, measure)
+        costs, found = kernels.dense_costs(tree.parents, sums, sizes, weight)
+        names = found if class_weight > 0 else None
+        squares = float(np.square(metric_kernels.channel_sums(
+            values, np.empty((0, 0), np.int32), measure, n_channels
+        )).sum())
+    else:
+        rows = kernels.sparse_leaf_sums(
+            values, channels, leaf_map, measure, n_leaves, n_channels
+        )
+        costs = kernels.sparse_costs(tree.parents, *rows, sizes)
+        sums = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
+        squares = float(np.square(sums).sum())
+        if class_weight > 0:
+            missed, names = kernels.class_costs(
+                tree.parents, kernels.dense_leaf_sums(values, leaf_map, measure, n_leaves), sizes
+            )
+            costs = costs + weight * missed
+    return RegionCosts(costs, squares, total**2, names)
+
+
+def _as_channels(
+    goal: Partition | SoftPartition,
+) -> tuple[NDArray[Any], NDArray[np.int32] | None, int]:
+    """Values (m, n), channels (m, n) or None where dense, and the number of channels."""
+    if isinstance(goal, Memberships):
+        return goal.values, goal.channels, goal.n_channels
+    assert isinstance(goal, Partition)
+    labels = goal.labels().reshape(1, -1)
+    if goal.n_regions <= _DENSE_REGIONS:
+        regions = np.arange(goal.n_regions, dtype=np.int32)[:, None]
+        return (labels == regions).astype(np.float32), None, goal.n_regions
+    return np.ones(labels.shape, np.float32), labels, goal.n_regions
+
+
+def _dense_leaf_sums(
+    tree: MergeTree, values: NDArray[Any], measure: NDArray[np.float64]
+) -> NDArray[Any]:
+    if tree.has_pixel_leaves:
+        by_pixel = np.ascontiguousarray(values.T)
+        return by_pixel if measure.size == 0 else by_pixel * measure[:, None]
+    return kernels.dense_leaf_sums(values, tree.leaf_map.reshape(-1), measure, tree.n_leaves)
+
+
+def _node_sizes(tree: MergeTree, measure: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure of each node under the target's measure."""
+    sizes = np.zeros(tree.n_nodes)
+    n_leaves = tree.n_leaves
+    sizes[:n_leaves] = kernels.leaf_sizes(tree.leaf_map.reshape(-1), measure, n_leaves)
+    kernels.sum_up(tree.parents, sizes)
+    return sizes
+
+
+def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
+    """Each known pair's term goes to the lowest common ancestor of its ends, then up the tree."""
+    n_leaves = tree.n_leaves
+    _, _, starts = leaf_layout(tree)
+    maxima = kernels.range_maxima(kernels.adjacent_ancestors(tree.parents, starts, n_leaves))
+    gains = np.zeros(tree.n_nodes)
+    constant = 0.0
+    for d, offset in enumerate(goal.offsets):
+        source, target = pair_slices(offset, goal.grid)
+        affinities = goal.values[d].reshape(goal.grid)[source].astype(np.float64).reshape(-1)
+        weights = goal.pair_weights(d).reshape(-1)
+        constant += float(weights @ affinities)
+        kernels.add_pair_terms(
+            gains,
+            np.ascontiguousarray(tree.leaf_map[source]).reshape(-1),
+            np.ascontiguousarray(tree.leaf_map[target]).reshape(-1),
+            affinities,
+            weights,
+            starts,
+            maxima,
+        )
+    kernels.sum_up(tree.parents, gains)
+    return RegionCosts(gains, constant, goal.pair_total)
+
+
+def leaf_layout(
+    tree: MergeTree,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Depth-first layout of the leaves, the child with most leaves last; see ``child_order``."""
+    return kernels.child_order(tree.parents, leaf_counts(tree))
+
+
+def leaf_counts(tree: MergeTree) -> NDArray[np.int64]:
+    """Number of leaves under each node. O(nodes)."""
+    counts = np.zeros(tree.n_nodes)
+    counts[: tree.n_leaves] = 1
+    kernels.sum_up(tree.parents, counts)
+    return counts.astype(np.int64)
+
+
+def forbidden_nodes(
+    tree: MergeTree,
+    *,
+    minimum_size: float = 0.0,
+    apart: ArrayLike | Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
+) -> NDArray[np.bool_]:
+    """Nodes that must not be regions under the constraints.
+
+    Parameters
+    ----------
+    tree : MergeTree
+        Whose nodes.
+    minimum_size : float
+        Nodes with a smaller size (``tree.sizes``: pixels, unless a measure was given) are out.
+    apart : integer array on the grid, or sequence of pairs of pixels, optional
+        As markers: nodes that hold two different non-zero markers are out. As pairs: nodes that
+        hold both pixels of a pair are out.
+
+    Returns
+    -------
+    bool array, shape (n_nodes,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a constraint does not fit the grid, or asks two pixels of one leaf to stay apart.
+
+    Notes
+    -----
+    O(nodes + pixels), plus the depth of the tree for each pair.
+    """
+    if not (np.isfinite(minimum_size) and minimum_size >= 0):
+        raise ValueError(f"minimum_size must be a number of at least 0, got {minimum_size!r}")
+    forbidden = tree.sizes < minimum_size
+    if apart is None:
+        return forbidden
+    if isinstance(apart, np.ndarray) and apart.shape == tree.grid:
+        apart_nodes = _holding_several_markers(tree, apart)
+    else:
+        apart_nodes = _holding_both_of_a_pair(tree, apart)
+    leaf = np.flatnonzero(apart_nodes[: tree.n_leaves])
+    if leaf.size:
+        raise ValueError(
+            f"apart must be met by the tree's leaves, but leaf {leaf[0]} holds pixels that are to "
+            f"stay apart"
+        )
+    return forbidden | apart_nodes
+
+
+def _holding_several_markers(tree: MergeTree, markers: NDArray[Any]) -> NDArray[np.bool_]:
+    labels = _validate.checked_labels(markers, "apart")
+    distinct, numbers = np.unique(labels, return_inverse=True)
+    # 0 must stay "no marker" whatever other labels there are, negative ones included.
+    zero = int(np.searchsorted(distinct, 0))
+    has_zero = zero < distinct.size and distinct[zero] == 0
+    compact = numbers.reshape(-1).astype(np.int32) + 1
+    if has_zero:
+        compact[compact == zero + 1] = 0
+    return kernels.nodes_holding_several(tree.parents, tree.leaf_map.reshape(-1), compact)
+
+
+def _holding_both_of_a_pair(tree: MergeTree, pairs: Any) -> NDArray[np.bool_]:
+    array = np.asarray(pairs)
+    axes = len(tree.grid)
+    if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[1:] != (2, axes):
+        raise ValueError(
+            f"apart must be a marker map of shape {tree.grid} or pairs of pixels of shape "
+            f"(pairs, 2, {axes}), got shape {array.shape} and dtype {array.dtype}"
+        )
+    outside = np.argwhere(((array < 0) | (array >= np.array(tree.grid))).any(axis=2))
+    if outside.size:
+        i, j = (int(x) for x in outside[0])
+        raise ValueError(
+            f"apart must hold pixels of the grid {tree.grid}, got {array[i, j].tolist()}"
+        )
+    holding = np.zeros(tree.n_nodes, np.bool_)
+    for a, b in array:
+        u, v = int(tree.leaf_map[tuple(a)]), int(tree.leaf_map[tuple(b)])
+        while u != v:
+            u, v = (int(tree.parents[u]), v) if u < v else (u, int(tree.parents[v]))
+        holding[u] = True
+    # What holds a pair is held by all ancestors.
+    above = holding.astype(np.float64)
+    kernels.sum_up(tree.parents, above)
+    return above > 0

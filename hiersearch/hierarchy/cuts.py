@@ -1,0 +1,303 @@
+"""Searches for the one nearest cut of a merge tree: horizontal, any, constrained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+from hiersearch.hierarchy import _cut_kernels as kernels
+from hiersearch.hierarchy.costs import RegionCosts, forbidden_nodes, region_costs
+from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.metric.distance import PartitionLike
+from hiersearch.partitions.partition import Partition
+
+Target = PartitionLike | RegionCosts
+Apart = ArrayLike | Sequence[tuple[Sequence[int], Sequence[int]]] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutResult:
+    """A cut that a search found: the nearest among the partitions that it stands for."""
+
+    tree: MergeTree
+    """The tree that was cut."""
+    nodes: NDArray[np.int64]
+    """(regions,) node ids of the cut, ascending."""
+    distance: float
+    """Distance to the target, normalised: in [0, 1) for ρ (without a class term)."""
+    log10_candidates: float
+    """Common logarithm of the number of partitions that this is the best of."""
+    altitude: float | None = None
+    """For a horizontal cut, the altitude at which it begins (−inf: the leaves)."""
+    classes: NDArray[np.int32] | None = None
+    """(regions,) class of each region, where classes counted; else None."""
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return int(self.nodes.size)
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Label map at full resolution: pixels of ``nodes[i]`` have label i. O(pixels)."""
+        return self.tree.labels_of(self.nodes)
+
+    @property
+    def partition(self) -> Partition:
+        """The partition at full resolution. O(pixels)."""
+        return Partition.from_labels(self.labels)
+
+    @property
+    def candidates(self) -> str:
+        """The number of partitions that this is the best of, in words: "17" or "3.2e+41"."""
+        return in_words(self.log10_candidates)
+
+    def __repr__(self) -> str:
+        """Name distance, regions and what it is the best of."""
+        return (
+            f"<CutResult: distance {self.distance:.6g}, {self.n_regions} regions, "
+            f"best of {self.candidates}>"
+        )
+
+
+def in_words(log10: float) -> str:
+    """Return a number given by its common logarithm: exact below 10¹⁵, else like 3.2e+41."""
+    if log10 < 15:
+        return str(round(10.0**log10))
+    exponent = math.floor(log10)
+    return f"{10.0 ** (log10 - exponent):.1f}e+{exponent}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HorizontalCurve:
+    """All horizontal cuts of a tree, from the leaves to the root."""
+
+    altitudes: NDArray[np.float64]
+    """(cuts,) altitude at which each cut begins; the first is −inf, the leaves."""
+    regions: NDArray[np.int64]
+    """(cuts,) number of regions of each."""
+    distances: NDArray[np.float64]
+    """(cuts,) normalised distance of each; +inf where a constraint is broken."""
+
+
+def prepared_costs(
+    tree: MergeTree,
+    target: Target,
+    class_weight: float = 0.0,
+    minimum_size: float = 0.0,
+    apart: Apart = None,
+) -> RegionCosts:
+    """Costs of ``target`` on ``tree`` under the constraints; ready costs are taken as they are."""
+    if isinstance(target, RegionCosts):
+        costs = target
+        if costs.costs.shape != (tree.n_nodes,):
+            raise ValueError(
+                f"target must have a cost for each of the {tree.n_nodes} nodes, "
+                f"got {costs.costs.shape}"
+            )
+        if class_weight:
+            raise ValueError("class_weight must be given when the costs are made, not to a search")
+    else:
+        costs = region_costs(tree, target, class_weight=class_weight)
+    if minimum_size == 0 and apart is None:
+        return costs
+    return costs.forbidding(forbidden_nodes(tree, minimum_size=minimum_size, apart=apart))
+
+
+def finished(
+    tree: MergeTree,
+    costs: RegionCosts,
+    nodes: NDArray[np.int64],
+    log10_candidates: float,
+    altitude: float | None = None,
+) -> CutResult:
+    """Return the result for a cut, its distance summed anew over its nodes."""
+    raw = costs.constant + float(costs.costs[nodes].sum())
+    distance = max(0.0, raw / costs.scale)
+    classes = None if costs.classes is None else costs.classes[nodes]
+    return CutResult(tree, nodes, distance, log10_candidates, altitude, classes)
+
+
+def horizontal_curve(
+    tree: MergeTree,
+    target: Target,
+    *,
+    class_weight: float = 0.0,
+    minimum_size: float = 0.0,
+    apart: Apart = None,
+) -> HorizontalCurve:
+    """Distance of every horizontal cut, in one sweep over the thresholds.
+
+    Parameters
+    ----------
+    tree, target, class_weight, minimum_size, apart
+        As in :func:`nearest_cut`.
+
+    Returns
+    -------
+    HorizontalCurve
+        One entry for each distinct cut; altitudes are those of :meth:`MergeTree.monotone`.
+
+    Notes
+    -----
+    O(nodes log nodes) after the costs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = MergeTree.from_parents([3, 3, 4, 4, 4], [0, 0, 0, 1, 5], [[0, 1, 2, 2]])
+    >>> curve = horizontal_curve(tree, np.array([[0, 0, 1, 1]]))
+    >>> curve.regions.tolist(), curve.distances.tolist()
+    ([3, 2, 1], [0.125, 0.0, 0.5])
+    """
+    costs = prepared_costs(tree, target, class_weight, minimum_size, apart)
+    n_leaves = tree.n_leaves
+    altitudes = _inner_running_maximum(tree)
+    order = np.argsort(altitudes[n_leaves:], kind="stable") + n_leaves
+    levels, regions, totals, faults = kernels.horizontal_sweep(
+        tree.parents, altitudes, costs.costs, order, n_leaves
+    )
+    distances = np.maximum(0.0, (costs.constant + totals) / costs.scale)
+    return HorizontalCurve(levels, regions, np.where(faults > 0, np.inf, distances))
+
+
+def _inner_running_maximum(tree: MergeTree) -> NDArray[np.float64]:
+    """Largest altitude of a merge at or under each node; −inf at leaves."""
+    from hiersearch.hierarchy._tree_kernels import running_maximum
+
+    altitudes = tree.altitudes.copy()
+    altitudes[: tree.n_leaves] = -np.inf
+    return running_maximum(tree.parents, altitudes)
+
+
+def nearest_horizontal_cut(
+    tree: MergeTree,
+    target: Target,
+    *,
+    class_weight: float = 0.0,
+    minimum_size: float = 0.0,
+    apart: Apart = None,
+) -> CutResult:
+    """Nearest of the tree's horizontal cuts (thresholds of altitude); exact.
+
+    Parameters
+    ----------
+    tree, target, class_weight, minimum_size, apart
+        As in :func:`nearest_cut`.
+
+    Returns
+    -------
+    CutResult
+        Of equally near cuts, the one with fewest regions.
+
+    Raises
+    ------
+    ValueError
+        As :func:`nearest_cut`; also if no horizontal cut meets the constraints.
+
+    Notes
+    -----
+    O(nodes log nodes) after the costs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = MergeTree.from_parents([3, 3, 4, 4, 4], [0, 0, 0, 1, 5], [[0, 1, 2, 2]])
+    >>> nearest_horizontal_cut(tree, np.array([[0, 0, 1, 1]]))
+    <CutResult: distance 0, 2 regions, best of 3>
+    """
+    costs = prepared_costs(tree, target, class_weight, minimum_size, apart)
+    curve = horizontal_curve(tree, costs)
+    if not np.isfinite(curve.distances).any():
+        raise ValueError("constraints must allow a horizontal cut of the tree, got none")
+    # Reversed, so that among equals the coarsest comes first.
+    best = curve.distances.size - 1 - int(np.argmin(curve.distances[::-1]))
+    altitude = float(curve.altitudes[best])
+    allowed = int(np.isfinite(curve.distances).sum())
+    nodes = tree.horizontal_cut(altitude)
+    return finished(tree, costs, nodes, math.log10(allowed), altitude)
+
+
+def nearest_cut(
+    tree: MergeTree,
+    target: Target,
+    *,
+    class_weight: float = 0.0,
+    minimum_size: float = 0.0,
+    apart: Apart = None,
+    regions: int | None = None,
+) -> CutResult:
+    """Nearest to ``target`` of *all* cuts of the tree; exact.
+
+    Parameters
+    ----------
+    tree : MergeTree
+        The hierarchy.
+    target : Partition, SoftPartition, integer array or RegionCosts
+        What to come near to, on the tree's grid.
+    class_weight : float
+        λ of the class property term; see :func:`region_costs`.
+    minimum_size : float
+        Smallest size of a region, in the unit of ``tree.sizes`` (pixels, or measure).
+    apart : integer array on the grid, or pairs of pixels, optional
+        Regions must not hold two different non-zero markers, or both pixels of a pair.
+    regions : int, optional
+        The exact number of regions; any where omitted.
+
+    Returns
+    -------
+    CutResult
+        Of equally near cuts, the one with fewest regions.
+
+    Raises
+    ------
+    ValueError
+        If grids differ, constraints can't be met, or ``regions`` is out of range.
+    TypeError
+        If an argument is of the wrong type.
+
+    Notes
+    -----
+    best(R) = min(c(R), Σ best(children)) in one pass, O(nodes), after the costs; with ``regions``
+    O(leaves · regions), see :func:`nearest_cuts_by_regions`. DESIGN section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = MergeTree.from_parents([3, 3, 4, 4, 4], [0, 0, 0, 1, 5], [[0, 1, 2, 2]])
+    >>> result = nearest_cut(tree, np.array([[7, 7, 9, 9]]))
+    >>> result, result.nodes.tolist(), result.labels.tolist()
+    (<CutResult: distance 0, 2 regions, best of 3>, [2, 3], [[1, 1, 0, 0]])
+    """
+    costs = prepared_costs(tree, target, class_weight, minimum_size, apart)
+    n_leaves = tree.n_leaves
+    if regions is not None:
+        from hiersearch.hierarchy.curve import nearest_cuts_by_regions
+
+        _validate.checked_count(regions, "regions", 1, n_leaves)
+        return nearest_cuts_by_regions(tree, costs, regions).cut(regions)
+    best, taken = kernels.best_below(tree.parents, costs.costs, n_leaves)
+    if not np.isfinite(best[tree.root]):
+        raise ValueError("constraints must allow a cut of the tree, got none")
+    nodes = kernels.topmost(tree.parents, taken)
+    return finished(tree, costs, nodes, log10_cuts(tree, costs))
+
+
+def log10_cuts(tree: MergeTree, costs: RegionCosts | None = None) -> float:
+    """Common logarithm of the number of cuts of a tree, of those allowed if costs are given.
+
+    Examples
+    --------
+    >>> tree = MergeTree.from_parents([3, 3, 4, 4, 4], [0, 0, 0, 1, 5], [[0, 1, 2, 2]])
+    >>> round(10 ** log10_cuts(tree))
+    3
+    """
+    n_nodes = tree.n_nodes
+    allowed = np.ones(n_nodes, np.bool_) if costs is None else np.isfinite(costs.costs)
+    counts = kernels.log_counts(tree.parents, allowed, tree.n_leaves)
+    return float(counts[tree.root]) / math.log(10.0)

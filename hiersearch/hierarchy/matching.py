@@ -1,0 +1,223 @@
+"""The main job in one call: image and soft output in, nearest partition of the hierarchy out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+from hiersearch.hierarchy.build import build_hierarchy
+from hiersearch.hierarchy.costs import RegionCosts
+from hiersearch.hierarchy.curve import RegionCurve, nearest_cuts_by_regions
+from hiersearch.hierarchy.cuts import (
+    Apart,
+    CutResult,
+    nearest_cut,
+    nearest_horizontal_cut,
+    prepared_costs,
+)
+from hiersearch.hierarchy.k_best import nearest_cuts
+from hiersearch.hierarchy.linkage import Linkage, mix
+from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
+from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.metric.distance import PartitionLike, as_partition
+from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+
+DEFAULT_LINKAGE = "soft-mix"
+PIXELS_A_SUPERPIXEL = 75
+"""Superpixels of this size on the average, unless asked otherwise: 3,500 on 512 × 512 pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """What :func:`match` found."""
+
+    target: Partition | SoftPartition
+    """What was to be come near to."""
+    tree: MergeTree
+    """The hierarchy that was searched."""
+    costs: RegionCosts
+    """The costs of its nodes."""
+    best: CutResult
+    """The nearest of all its cuts (under the constraints, if any)."""
+    horizontal: CutResult | None
+    """The nearest of its horizontal cuts; None where none meets the constraints."""
+    nearest: tuple[CutResult, ...]
+    """The nearest distinct cuts in order, as many as asked for; the first is as near as best."""
+    seconds: dict[str, float]
+    """Wall time of each step."""
+
+    def curve(self, most: int | None = None) -> RegionCurve:
+        """Return the nearest cut for every number of regions up to ``most`` (all by default)."""
+        return nearest_cuts_by_regions(self.tree, self.costs, most)
+
+
+def match(
+    image: ArrayLike | None,
+    target: PartitionLike,
+    *,
+    superpixels: str | ArrayLike = "slic",
+    superpixel_count: int | None = None,
+    linkage: str | Linkage | Callable[..., float] = DEFAULT_LINKAGE,
+    tree: MergeTree | None = None,
+    regions: int | None = None,
+    minimum_size: float = 0.0,
+    apart: Apart = None,
+    class_weight: float = 0.0,
+    top: int = 1,
+) -> Match:
+    """Find the partition of the image's hierarchy that is nearest to a network's soft output.
+
+    Parameters
+    ----------
+    image : array, shape of the grid, with or without a last axis of channels
+        What the hierarchy is made of. May be None where ``tree`` is given, or where superpixels
+        and linkage do without it.
+    target : SoftPartition, Partition or integer array
+        What to come near to.
+    superpixels : {"slic", "felzenszwalb", "watershed", "pixels"} or integer array on the grid
+        The leaves; see :func:`hiersearch.hierarchy.superpixels.superpixels`.
+    superpixel_count : int, optional
+        About how many; one for every 75 pixels where omitted.
+    linkage : str, Linkage or function
+        How alike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
+        default, "soft-mix", weighs the contrast of the image, scaled to [0, 1], and the
+        difference of the soft output alike; with a hard or affinity target it is "average".
+    tree : MergeTree, optional
+        A hierarchy that is ready; then superpixels and linkage are not used.
+    regions : int, optional
+        The exact number of regions; any where omitted.
+    minimum_size : float
+        Smallest size of a region, in pixels (or the measure of the tree).
+    apart : integer array on the grid, or pairs of pixels, optional
+        Regions must not hold two different non-zero markers, or both pixels of a pair.
+    class_weight : float
+        λ of the class property term; see :func:`hiersearch.hierarchy.costs.region_costs`.
+    top : int
+        How many nearest distinct cuts to return (without ``regions``).
+
+    Returns
+    -------
+    Match
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, values or constraints don't fit; the message names the argument.
+
+    Notes
+    -----
+    The answer is exact: the nearest of all cuts of the hierarchy. O(k · pixels) and the time of
+    the superpixels, which dominates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((20, 20)); image[5:15, 5:15] = 1
+    >>> inside = np.where(image > 0, 0.9, 0.1)
+    >>> soft = SoftPartition.from_classes(np.stack([1 - inside, inside]))
+    >>> found = match(image, soft, superpixels="pixels")
+    >>> found.best.n_regions, int(found.best.labels[10, 10] == found.best.labels[7, 7])
+    (2, 1)
+    """
+    goal = as_partition(target, "target")
+    _validate.checked_count(top, "top", 1)
+    if regions is not None and top > 1:
+        raise ValueError(f"top must be 1 where regions is given, got {top}")
+    seconds: dict[str, float] = {}
+    if tree is None:
+        tree = _hierarchy(image, goal, superpixels, superpixel_count, linkage, seconds)
+    with _timed(seconds, "costs"):
+        costs = prepared_costs(tree, goal, class_weight, minimum_size, apart)
+    with _timed(seconds, "best cut"):
+        best = nearest_cut(tree, costs, regions=regions)
+    with _timed(seconds, "horizontal cut"):
+        horizontal = _horizontal(tree, costs)
+    nearest = (best,)
+    if top > 1:
+        with _timed(seconds, f"{top} nearest cuts"):
+            nearest = tuple(nearest_cuts(tree, costs, top))
+    return Match(goal, tree, costs, best, horizontal, nearest, seconds)
+
+
+def _horizontal(tree: MergeTree, costs: RegionCosts) -> CutResult | None:
+    try:
+        return nearest_horizontal_cut(tree, costs)
+    except ValueError:
+        # The constraints allow a cut, but no horizontal one.
+        return None
+
+
+def _hierarchy(
+    image: ArrayLike | None,
+    goal: Partition | SoftPartition,
+    superpixels: str | ArrayLike,
+    count: int | None,
+    linkage: str | Linkage | Callable[..., float],
+    seconds: dict[str, float],
+) -> MergeTree:
+    """Make the tree, with superpixels and merging timed apart."""
+    field: NDArray[Any] | None = None
+    if image is not None:
+        field = _checked_image(image, goal.grid)
+    leaves: str | ArrayLike = superpixels
+    if isinstance(superpixels, str) and superpixels != "pixels":
+        if field is None:
+            raise ValueError(f"image must be given for superpixels={superpixels!r}, got None")
+        wanted = count
+        if wanted is None:
+            wanted = max(1, int(np.prod(goal.grid)) // PIXELS_A_SUPERPIXEL)
+        with _timed(seconds, "superpixels"):
+            leaves = make_superpixels(field, superpixels, regions=wanted)
+    soft = None
+    if isinstance(linkage, str) and linkage == DEFAULT_LINKAGE:
+        soft = _soft_features(goal)
+        linkage = "average" if soft is None else mix(soft=0.5, boundary=0.5)
+        if field is not None:
+            field = _unit_range(field)
+    elif isinstance(linkage, Linkage) and linkage.soft > 0:
+        soft = _soft_features(goal)
+    with _timed(seconds, "hierarchy"):
+        return build_hierarchy(field, superpixels=leaves, linkage=linkage, soft=soft)
+
+
+def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:
+    """Soft output as features of pixels, where it has any: rows of probabilities, (m, *grid)."""
+    if isinstance(goal, Affinities) or not isinstance(goal, Memberships):
+        return None
+    # Rows, not channels: the class reading keeps one class a row, however many components.
+    return goal.values.reshape(-1, *goal.grid)
+
+
+def _checked_image(image: ArrayLike, grid: tuple[int, ...]) -> NDArray[Any]:
+    array = np.asarray(image)
+    if array.size == 0:
+        raise ValueError(f"image must not be empty, got shape {array.shape}")
+    _validate.checked_finite(array, "image")
+    if array.shape[: len(grid)] != grid or array.ndim not in (len(grid), len(grid) + 1):
+        raise ValueError(
+            f"image must have the target's grid {grid}, with or without a last axis of channels, "
+            f"got shape {array.shape}"
+        )
+    return array
+
+
+def _unit_range(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Image scaled so that its values span [0, 1]; a constant image becomes zeros."""
+    low, high = float(image.min()), float(image.max())
+    scaled: NDArray[np.float32] = (image.astype(np.float32) - low) / max(high - low, 1e-12)
+    return scaled
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - begin
