@@ -90,6 +90,9 @@ def _cuts_in_order(tree: MergeTree, costs: RegionCosts) -> Iterator[NDArray[np.i
 # its children's cuts, one rank for each child.
 _Alternative = tuple[float, tuple[int, ...] | None]
 
+# A waiting alternative: cost, place of the rank raised last (-1 for the node itself), ranks.
+_Candidate = tuple[float, int, tuple[int, ...]]
+
 
 class _LazyCuts:
     """For each node asked about, its cuts in order of cost, as many as were needed so far.
@@ -106,7 +109,10 @@ class _LazyCuts:
         self.best, self.taken = kernels.best_below(tree.parents, costs.costs, tree.n_leaves)
         self.parents = tree.parents
         self.ranked: dict[int, list[_Alternative]] = {}
-        self.waiting: dict[int, list[tuple[float, int, tuple[int, ...]]]] = {}
+        self.waiting: dict[int, list[_Candidate]] = {}
+        # The alternative settled last, while its successors are not yet among the waiting: they
+        # need further cuts of the children, which must not be asked for before they are needed.
+        self.unfollowed: dict[int, _Candidate] = {}
 
     def _children(self, node: int) -> list[int]:
         kids: list[int] = self.children[self.offsets[node] : self.offsets[node + 1]].tolist()
@@ -115,7 +121,7 @@ class _LazyCuts:
     def _open(self, node: int) -> None:
         """Start a node's list with its first combination and itself."""
         self.ranked[node] = []
-        heap: list[tuple[float, int, tuple[int, ...]]] = []
+        heap: list[_Candidate] = []
         own = float(self.costs[node])
         if math.isfinite(own):
             # Rank order breaks ties: the node itself (no ranks) before combinations.
@@ -129,17 +135,17 @@ class _LazyCuts:
         self.waiting[node] = heap
 
     def _known(self, node: int, rank: int) -> bool:
-        """Whether a cut of this rank is settled without looking below the node."""
+        """Whether it is settled if the node has a cut of this rank, and which."""
         if node not in self.ranked:
             self._open(node)
-        return len(self.ranked[node]) > rank or not self.waiting[node]
+        if len(self.ranked[node]) > rank:
+            return True
+        return not self.waiting[node] and node not in self.unfollowed
 
     def ensure(self, node: int, rank: int) -> bool:
         """Extend the node's list to ``rank`` if it has so many cuts; say whether it has.
 
-        An explicit stack stands in for recursion, since trees may be deep. A node that pops an
-        alternative needs the next rank of each child to form that alternative's successors, so
-        those are settled first.
+        An explicit stack stands in for recursion, since trees may be deep.
         """
         stack = [(node, rank)]
         while stack:
@@ -147,39 +153,42 @@ class _LazyCuts:
             if self._known(at, wanted):
                 stack.pop()
                 continue
-            _, last, ranks = self.waiting[at][0]
-            pending = []
-            if last >= 0:
-                kids = self._children(at)
-                pending = [
-                    (kids[i], ranks[i] + 1)
-                    for i in range(last, len(kids))
-                    if not self._known(kids[i], ranks[i] + 1)
-                ]
-            if pending:
-                stack.extend(pending)
-                continue
-            self._settle(at)
+            if at in self.unfollowed:
+                pending = self._follow(at)
+                if pending:
+                    stack.extend(pending)
+                    continue
+            if self.waiting[at]:
+                candidate = heapq.heappop(self.waiting[at])
+                cost, last, ranks = candidate
+                self.ranked[at].append((cost, None if last < 0 else ranks))
+                if last >= 0:
+                    self.unfollowed[at] = candidate
         return len(self.ranked[node]) > rank
 
-    def _settle(self, node: int) -> None:
-        """Move the cheapest waiting alternative to the list and put its successors in its place."""
-        cost, last, ranks = heapq.heappop(self.waiting[node])
-        if last < 0:
-            self.ranked[node].append((cost, None))
-            return
-        self.ranked[node].append((cost, ranks))
+    def _follow(self, node: int) -> list[tuple[int, int]]:
+        """Put the successors of the alternative settled last among the waiting.
+
+        Returns the (child, rank) that must be settled before this can be done; none if it is done.
+        """
+        _, last, ranks = self.unfollowed[node]
         kids = self._children(node)
-        for i in range(last, len(kids)):
-            listed = self.ranked[kids[i]]
-            if len(listed) > ranks[i] + 1:
-                raised = (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :])
-                costs = [
-                    self.ranked[kid][r][0] if kid in self.ranked and r < len(self.ranked[kid])
-                    else float(self.best[kid])
-                    for kid, r in zip(kids, raised, strict=True)
-                ]
-                heapq.heappush(self.waiting[node], (math.fsum(costs), i, raised))
+        raised = range(last, len(kids))
+        pending = [(kids[i], ranks[i] + 1) for i in raised if not self._known(kids[i], ranks[i] + 1)]
+        if pending:
+            return pending
+        del self.unfollowed[node]
+        for i in raised:
+            if len(self.ranked[kids[i]]) > ranks[i] + 1:
+                successor = (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :])
+                costs = [self._cost(kid, r) for kid, r in zip(kids, successor, strict=True)]
+                heapq.heappush(self.waiting[node], (math.fsum(costs), i, successor))
+        return []
+
+    def _cost(self, node: int, rank: int) -> float:
+        """Cost of a settled cut; of rank 0, also where the node was never asked."""
+        listed = self.ranked.get(node, [])
+        return listed[rank][0] if rank < len(listed) else float(self.best[node])
 
     def nodes(self, node: int, rank: int) -> NDArray[np.int64]:
         """Return the node ids of a settled cut, ascending."""

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch.hierarchy.costs import forbidden_nodes, region_costs
@@ -49,7 +49,6 @@ def constrained(draw):
     return tree, target, constraints, forbidden_nodes(tree, **constraints)
 
 
-@settings(deadline=None, max_examples=150)
 @given(constrained())
 def test_nearest_cut_is_the_best_of_all_allowed_cuts(case):
     tree, target, constraints, forbidden = case
@@ -65,7 +64,6 @@ def test_nearest_cut_is_the_best_of_all_allowed_cuts(case):
     assert tuple(result.nodes.tolist()) in {cut for _, cut in expected}
 
 
-@settings(deadline=None, max_examples=100)
 @given(constrained())
 def test_nearest_horizontal_cut_is_the_best_threshold(case):
     tree, target, constraints, forbidden = case
@@ -87,7 +85,6 @@ def test_nearest_horizontal_cut_is_the_best_threshold(case):
     assert finite == pytest.approx(np.array(distances), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=150)
 @given(constrained(), st.integers(1, 6))
 def test_curve_holds_the_best_cut_for_every_number_of_regions(case, most):
     tree, target, constraints, forbidden = case
@@ -113,7 +110,6 @@ def test_curve_holds_the_best_cut_for_every_number_of_regions(case, most):
         assert not forbidden[result.nodes].any()
 
 
-@settings(deadline=None, max_examples=100)
 @given(constrained())
 def test_trade_off_is_the_lower_convex_hull_of_all_cuts(case):
     tree, target, constraints, forbidden = case
@@ -137,7 +133,6 @@ def test_trade_off_is_the_lower_convex_hull_of_all_cuts(case):
         assert hull.cut(i).distance == pytest.approx(hull.distances[i], abs=1e-9)
 
 
-@settings(deadline=None, max_examples=100)
 @given(constrained(), st.integers(1, 40))
 def test_nearest_cuts_come_in_order_without_repetition(case, count):
     tree, target, constraints, forbidden = case

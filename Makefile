@@ -1,0 +1,42 @@
+# Both commands set up what they need: a virtual environment in the checkout, pinned by
+# constraints.txt. Python 3.11 or newer is all that must be there.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-slow lint benchmark clean
+
+demo: $(VENV)/.installed
+	$(BIN)/hiersearch demo --out out/demo
+
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/.installed-benchmark
+	$(BIN)/python -m benchmarks
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[torch]"
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable ".[torch,test,lint]"
+	touch $@
+
+$(VENV)/.installed-benchmark: $(VENV)/.installed-test
+	$(PIP) --editable ".[torch,test,benchmark]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
