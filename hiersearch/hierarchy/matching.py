@@ -175,7 +175,7 @@ def _hierarchy(
         if wanted is None:
             wanted = max(1, int(np.prod(goal.grid)) // PIXELS_A_SUPERPIXEL)
         with _timed(seconds, "superpixels"):
-            leaves = make_superpixels(field, superpixels, regions=wanted)
+            leaves = make_superpixels(field, superpixels, regions=wanted, grid=goal.grid)
     soft = None
     if isinstance(linkage, str) and linkage == DEFAULT_LINKAGE:
         soft = _soft_features(goal)
@@ -185,7 +185,9 @@ def _hierarchy(
     elif isinstance(linkage, Linkage) and linkage.soft > 0:
         soft = _soft_features(goal)
     with _timed(seconds, "hierarchy"):
-        return build_hierarchy(field, superpixels=leaves, linkage=linkage, soft=soft)
+        return build_hierarchy(
+            field, superpixels=leaves, linkage=linkage, soft=soft, grid=goal.grid
+        )
 
 
 def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:

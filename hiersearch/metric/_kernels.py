@@ -1,7 +1,8 @@
 """Kernels of the partition metric: merges of run lists and gathers from prefix sums.
 
 All work on the flattened grid. A partition comes as ``starts`` (n_runs,) and ``labels`` (n_runs,);
-a measure as its prefix sums (n + 1,), or empty for 1 everywhere.
+a measure as its prefix sums (n + 1,) or None for 1 everywhere, or beside a soft partition as it is,
+(n,), or empty for 1 everywhere.
 """
 
 from typing import Any
@@ -39,42 +40,32 @@ def overlap_square_sum(
     labels_b: NDArray[np.int32],
     n_pixels: int,
     n_b: int,
-    prefix: NDArray[Any],
+    prefix: NDArray[Any] | None,
     table: NDArray[Any],
 ) -> Any:
     """Sum of n_ij² over the contingency table of two partitions: O(runs of both).
 
-    ``table`` (n_a · n_b,) must be zero and is zero again on return: only the cells that the runs
-    touch are visited, so a large table costs nothing but its memory. The square of a cell is kept
-    up to date while it grows: (n + w)² = n² + w (2n + w).
+    ``table`` (n_a · n_b,) must be zero; int32 serves where ``prefix`` is None, since it counts
+    pixels. The square of a cell is kept up to date while it grows, (n + w)² = n² + w (2n + w), so
+    that no second pass over a large table is needed. The loop has no branch that data decide.
     """
-    weighted = prefix.size != 0
     i = 0
     j = 0
-    here = 0
-    total = table[0] * 0
+    here = np.int64(0)
+    total = 0 if prefix is None else prefix[0]
     while here < n_pixels:
-        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
-        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
-        end = min(end_a, end_b)
+        end_a = np.int64(starts_a[i + 1]) if i + 1 < starts_a.size else n_pixels
+        end_b = np.int64(starts_b[j + 1]) if j + 1 < starts_b.size else n_pixels
+        end = np.int64(min(end_a, end_b))
         cell = np.int64(labels_a[i]) * n_b + labels_b[j]
-        weight = prefix[end] - prefix[here] if weighted else table.dtype.type(end - here)
+        weight = end - here if prefix is None else prefix[end] - prefix[here]
         old = table[cell]
-        total += weight * (2 * old + weight)
+        # The weight stands first: an int32 cell becomes int64 before it is multiplied.
+        total += weight * (weight + old + old)
         table[cell] = old + weight
         i += end == end_a
         j += end == end_b
         here = end
-    i = 0
-    j = 0
-    here = 0
-    while here < n_pixels:
-        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
-        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
-        here = min(end_a, end_b)
-        table[np.int64(labels_a[i]) * n_b + labels_b[j]] = 0
-        i += here == end_a
-        j += here == end_b
     return total
 
 
@@ -86,34 +77,34 @@ def overlaps(
     labels_b: NDArray[np.int32],
     n_pixels: int,
     n_b: int,
-    prefix: NDArray[Any],
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Keys i · n_b + j and weights of the overlaps of runs, unsorted, a key once or more."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keys i · n_b + j of the overlaps of runs along the grid, and the pixel where each ends."""
     most = starts_a.size + starts_b.size
     keys = np.empty(most, np.int64)
-    weights = np.empty(most, prefix.dtype)
-    weighted = prefix.size != 0
+    ends = np.empty(most, np.int64)
     i = 0
     j = 0
-    here = 0
+    here = np.int64(0)
     count = 0
     while here < n_pixels:
-        end_a = starts_a[i + 1] if i + 1 < starts_a.size else n_pixels
-        end_b = starts_b[j + 1] if j + 1 < starts_b.size else n_pixels
-        end = min(end_a, end_b)
+        end_a = np.int64(starts_a[i + 1]) if i + 1 < starts_a.size else n_pixels
+        end_b = np.int64(starts_b[j + 1]) if j + 1 < starts_b.size else n_pixels
+        here = np.int64(min(end_a, end_b))
         keys[count] = np.int64(labels_a[i]) * n_b + labels_b[j]
-        weights[count] = prefix[end] - prefix[here] if weighted else prefix.dtype.type(end - here)
+        ends[count] = here
         count += 1
-        i += end == end_a
-        j += end == end_b
-        here = end
-    return keys[:count], weights[:count]
+        i += here == end_a
+        j += here == end_b
+    return keys[:count], ends[:count]
+
+
+def weights_between(ends: NDArray[np.int64], prefix: NDArray[Any] | None) -> NDArray[Any]:
+    """Measure of the pixels from each end to the next, the first from pixel 0."""
+    return np.diff(ends, prepend=0) if prefix is None else np.diff(prefix[ends], prepend=prefix[0])
 
 
 @compiled
-def channel_prefix_sums(
-    values: NDArray[Any], measure: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def channel_prefix_sums(values: NDArray[Any], measure: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prefix sums over pixels of measure times ``values`` (k, n): (n + 1, k), channels last."""
     k, n = values.shape
     sums = np.empty((n + 1, k))
@@ -140,24 +131,21 @@ def dense_overlap_square_sum(
 ) -> float:
     """Sum of n_ji² of a dense soft partition and a partition: O(runs · k).
 
-    ``prefix`` (n + 1, k) comes from :func:`channel_prefix_sums`; ``table`` (n_regions or more, k)
-    must be zero and is zero again on return.
+    ``prefix`` (n + 1, k) comes from :func:`channel_prefix_sums`; ``table`` (n_regions, k) must be
+    zero.
     """
     n = prefix.shape[0] - 1
     k = prefix.shape[1]
-    regions = 0
     for run in range(starts.size):
         start = starts[run]
         end = starts[run + 1] if run + 1 < starts.size else n
         region = labels[run]
-        regions = max(regions, region + 1)
         for j in range(k):
             table[region, j] += prefix[end, j] - prefix[start, j]
     total = 0.0
-    for region in range(regions):
+    for region in range(table.shape[0]):
         for j in range(k):
             total += table[region, j] * table[region, j]
-            table[region, j] = 0.0
     return total
 
 
@@ -169,8 +157,7 @@ def sparse_overlap_square_sum(
     starts: NDArray[np.int32],
     labels: NDArray[np.int32],
     n_channels: int,
-    n_regions: int,
-) -> float:
+) -> Any:
     """Sum of n_ji² of a sparse soft partition (m, n) and a partition: O(m · n) hash insertions.
 
     The table is an open-addressing hash over (region, channel), since the product of their
@@ -214,7 +201,7 @@ def sparse_overlap_square_sum(
 
 
 @compiled
-def _slot(keys: NDArray[np.int64], key: int) -> int:
+def _slot(keys: NDArray[np.int64], key: Any) -> Any:
     """Slot of ``key`` in an open-addressing table whose size is a power of two, or a free one."""
     mask = keys.size - 1
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)

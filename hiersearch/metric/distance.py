@@ -12,7 +12,9 @@ distance, so the triangle inequality ρ(P, α) ≤ ρ(P, β) + ρ(β, α) holds 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,12 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.metric import _kernels
 from hiersearch.metric.properties import Properties, mean_property_difference
-from hiersearch.partitions.partition import LARGEST_EXACT_TOTAL, Measure, Partition, as_measure
+from hiersearch.partitions.partition import Measure, Partition, as_measure
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
 
 PartitionLike = Partition | SoftPartition | NDArray[Any]
 
-# Up to this many cells a contingency table is an array (8 bytes a cell); beyond, sorted keys.
+# Up to this many cells a contingency table is an array (4 or 8 bytes a cell); beyond, sorted keys.
 _LARGEST_TABLE = 2**22
 
 
@@ -69,13 +71,14 @@ def distance(
         If both are soft: ρ is not a metric there (its value at (P, P) is positive); see
         :func:`comembership_distance`.
     ValueError
-        If grids or measures differ, or if properties are asked for without normalisation.
+        If grids or measures differ, if properties are asked for without normalisation or do not
+        fit, or if ``property_weight`` is given without them.
 
     Notes
     -----
     Hard–hard O(runs), soft–hard O(k · pixels) for the sums over pixels. A metric between hard
     partitions (on the support of the measure), with the property term a metric on partitions with
-    properties. Source: the seeds' metric, DESIGN section 2.
+    properties. Source: Mirkin (1996), here with a measure.
 
     Examples
     --------
@@ -97,7 +100,7 @@ def distance(
         normalized,
         None if properties is None else (properties[0], [properties[1]]),
         property_weight,
-        prefix=False,
+        names=("a", "b"),
     )
     result: float | int = values[0]
     return result
@@ -148,7 +151,13 @@ def distances(
     first = as_partition(query, "query")
     hard = [_as_hard(c, f"candidates[{i}]") for i, c in enumerate(candidates)]
     values = _distances(
-        first, hard, measure, normalized, properties, property_weight, prefix=len(hard) > 1
+        first,
+        hard,
+        measure,
+        normalized,
+        properties,
+        property_weight,
+        names=("query", "candidates[{}]"),
     )
     exact = all(isinstance(value, int) for value in values) and not normalized
     return np.array(values, np.int64 if exact and values else np.float64)
@@ -193,22 +202,21 @@ def pairwise_distances(
     >>> pairwise_distances([a, b], normalized=False).tolist()
     [[0, 6], [6, 0]]
     """
-    if others is not None:
-        columns = [_as_hard(c, f"others[{i}]") for i, c in enumerate(others)]
-        rows = [
-            distances(q, columns, measure=measure, normalized=normalized) for q in partitions
-        ]
-        return np.array(rows) if rows else np.empty((0, len(columns)))
-    hard = [_as_hard(c, f"partitions[{i}]") for i, c in enumerate(partitions)]
-    upper = [
-        distances(q, hard[i + 1 :], measure=measure, normalized=normalized)
-        for i, q in enumerate(hard)
-    ]
-    kind = np.result_type(*upper[:-1]) if len(upper) > 1 else np.float64
-    matrix = np.zeros((len(hard), len(hard)), kind)
-    for i, row in enumerate(upper):
-        matrix[i, i + 1 :] = matrix[i + 1 :, i] = row
-    return matrix
+    if others is None:
+        hard = [_as_hard(c, f"partitions[{i}]") for i, c in enumerate(partitions)]
+        (hard,) = _all_under(measure, partitions=hard)
+        upper = [distances(q, hard[i:], normalized=normalized) for i, q in enumerate(hard)]
+        matrix = np.zeros((len(hard), len(hard)), np.result_type(np.int64, *upper))
+        for i, row in enumerate(upper):
+            matrix[i, i:] = matrix[i:, i] = row
+        np.fill_diagonal(matrix, 0)
+        return matrix if upper else matrix.astype(np.float64)
+    rows = [as_partition(q, f"partitions[{i}]") for i, q in enumerate(partitions)]
+    columns = [_as_hard(c, f"others[{i}]") for i, c in enumerate(others)]
+    rows, columns = _all_under(measure, partitions=rows, others=columns)
+    if not rows:
+        return np.empty((0, len(columns)))
+    return np.array([distances(q, columns, normalized=normalized) for q in rows])
 
 
 def jaccard_distance(
@@ -244,7 +252,7 @@ def jaccard_distance(
     first, second, weights = _under_one_measure(first, second, measure)
     both = _HardQuery(first, weights).overlap(second)
     joined = _square_sum(first) + _square_sum(second)
-    return float((joined - 2 * both) / (joined - both))
+    return max(0.0, float((joined - 2 * both) / (joined - both)))
 
 
 def comembership_distance(
@@ -375,6 +383,17 @@ def _under_one_measure(
     return _under(a, weights), _under(b, weights), weights
 
 
+def _all_under(measure: ArrayLike | None, **collections: list[Any]) -> list[list[Any]]:
+    """Bring collections of partitions under one measure, validated once; None: as they are."""
+    named = [(f"{key}[{i}]", p) for key, c in collections.items() for i, p in enumerate(c)]
+    if measure is None or not named:
+        return list(collections.values())
+    for name, partition in named[1:]:
+        _validate.checked_same_grid(named[0][1].grid, partition.grid, named[0][0], name)
+    weights = as_measure(measure, named[0][1].grid)
+    return [[_under(partition, weights) for partition in c] for c in collections.values()]
+
+
 def shared_measure(
     a: Partition | SoftPartition, b: Partition | SoftPartition, measure: ArrayLike | None
 ) -> Measure | None:
@@ -396,7 +415,7 @@ def _under(partition: Any, weights: Measure | None) -> Any:
         return partition
     if isinstance(partition, Partition):
         return partition._under(weights)
-    return partition.with_measure(None if weights is None else weights.reshape(partition.grid))
+    return replace(partition, measure=weights)
 
 
 class _Query(Protocol):
@@ -413,10 +432,12 @@ def _distances(
     properties: tuple[Properties, Sequence[Properties]] | None,
     property_weight: float,
     *,
-    prefix: bool,
+    names: tuple[str, str],
 ) -> list[Any]:
-    if not (np.isfinite(property_weight) and property_weight >= 0):
+    if not (math.isfinite(property_weight) and property_weight >= 0):
         raise ValueError(f"property_weight must be a number of at least 0, got {property_weight!r}")
+    if properties is None and property_weight > 0:
+        raise ValueError(f"properties must be given with property_weight={property_weight:g}")
     if properties is not None and not normalized:
         raise ValueError(
             "normalized must be true with properties, whose weight is relative to it, got False"
@@ -426,19 +447,28 @@ def _distances(
             f"properties must be given for each of the {len(candidates)} candidates, "
             f"got {len(properties[1])}"
         )
+    given = None if measure is None else as_measure(measure, query.grid)
+    weighted = query
     prepared: _Query | None = None
     prepared_for: Measure | None = None
     values: list[Any] = []
     for i, candidate in enumerate(candidates):
-        q, c, weights = _under_one_measure(query, candidate, measure)
+        if candidate.grid != query.grid:
+            other = names[1].format(i)
+            _validate.checked_same_grid(query.grid, candidate.grid, names[0], other)
+        weights = shared_measure(query, candidate, None) if given is None else given
         if prepared is None or prepared_for is not weights:
-            prepared, prepared_for = _prepare(q, weights, prefix), weights
-        value: float | int = prepared.raw(c)
+            weighted, prepared_for = _under(query, weights), weights
+            prepared = _prepare(weighted, weights, len(candidates) > 1)
+        candidate = _under(candidate, weights)
+        value: float | int = prepared.raw(candidate)
         if normalized:
             value = float(value / prepared.scale)
-        if properties is not None and property_weight > 0:
-            difference = mean_property_difference(q, properties[0], c, properties[1][i])
-            value += property_weight * difference
+        if properties is not None:
+            of_one, of_many = properties
+            value += property_weight * mean_property_difference(
+                weighted, of_one, candidate, of_many[i]
+            )
         values.append(value)
     return values
 
@@ -462,14 +492,10 @@ class _HardQuery:
 
     def __init__(self, query: Partition, weights: Measure | None) -> None:
         self.query = query
-        self.prefix = np.empty(0, np.int64) if weights is None else _kernels.prefix_sums(weights)
-        total = query.total
-        if self.prefix.dtype == np.int64 and total > LARGEST_EXACT_TOTAL:
-            raise ValueError(
-                f"measure must have a total of at most {LARGEST_EXACT_TOTAL} for exact integer "
-                f"distances, got {total}: pass it as float64"
-            )
-        self.scale = float(total) ** 2
+        self.prefix = None if weights is None else _kernels.prefix_sums(weights)
+        # Pixels are counted in int32, which halves what a large table costs.
+        self.kind = np.int32 if self.prefix is None else self.prefix.dtype
+        self.scale = float(query.total) ** 2
         self.squares = _square_sum(query)
 
     def overlap(self, candidate: Partition) -> Any:
@@ -485,22 +511,22 @@ class _HardQuery:
             self.query.n_pixels,
             candidate.n_regions,
             self.prefix,
-            np.zeros(cells, self.prefix.dtype),
+            np.zeros(cells, self.kind),
         )
 
     def table(
         self, candidate: Partition
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
         """Return the sparse contingency table."""
-        keys, weights = _kernels.overlaps(
+        keys, ends = _kernels.overlaps(
             self.query.run_starts,
             self.query.run_labels,
             candidate.run_starts,
             candidate.run_labels,
             self.query.n_pixels,
             candidate.n_regions,
-            self.prefix,
         )
+        weights = _kernels.weights_between(ends, self.prefix)
         order = np.argsort(keys, kind="stable")
         keys, weights = keys[order], weights[order]
         first = np.flatnonzero(np.diff(keys, prepend=-1))
@@ -509,7 +535,8 @@ class _HardQuery:
 
     def raw(self, candidate: Partition) -> float | int:
         value = self.squares + _square_sum(candidate) - 2 * self.overlap(candidate)
-        return int(value) if self.prefix.dtype == np.int64 else max(0.0, float(value))
+        # A sum of squares below zero can only be rounding: integers make none.
+        return max(0.0, value) if isinstance(value, float) else int(value)
 
 
 class _SoftQuery:
@@ -533,14 +560,15 @@ class _SoftQuery:
         starts, labels = candidate.run_starts, candidate.run_labels
         query = self.query
         if query.channels is not None:
-            both = _kernels.sparse_overlap_square_sum(
-                query.values,
-                query.channels,
-                self.measure,
-                starts,
-                labels,
-                query.n_channels,
-                candidate.n_regions,
+            both = float(
+                _kernels.sparse_overlap_square_sum(
+                    query.values,
+                    query.channels,
+                    self.measure,
+                    starts,
+                    labels,
+                    query.n_channels,
+                )
             )
         elif self.prefix is not None:
             table = np.zeros((candidate.n_regions, query.n_channels))

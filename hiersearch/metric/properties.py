@@ -21,7 +21,7 @@ from hiersearch import _validate
 from hiersearch.metric import _kernels
 from hiersearch.partitions._kernels import dense_region_sums
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Memberships, SoftPartition
+from hiersearch.partitions.soft import SUM_TOLERANCE, Memberships, SoftPartition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +83,7 @@ def region_properties(
     highs = np.broadcast_to(np.asarray(high, np.float64), array.shape[1:])
     bound = float((highs - lows).sum())
     if not (np.isfinite(bound) and bound > 0 and (highs >= lows).all()):
-        raise ValueError(f"low and high must span a finite range, got {low} and {high}")
+        raise ValueError(f"low and high must span a finite range, got {low!r} and {high!r}")
     outside = np.argwhere((array < lows) | (array > highs))
     if outside.size:
         i, j = (int(x) for x in outside[0])
@@ -181,9 +181,12 @@ def class_properties(
         if partition.channels is not None and partition.reading != "classes":
             raise TypeError(f"partition must have one channel a class, got {partition!r}")
         return PixelProperties(partition.values.astype(np.float64), 2.0, "class")
+    if not isinstance(partition, Partition):
+        raise TypeError(f"partition must be a Partition or Memberships, got {partition!r}")
     array = np.asarray(classes)
     if classes is None or array.dtype.kind not in "iu":
-        raise TypeError(f"classes must be an integer array, got {array.dtype}")
+        got = "none" if classes is None else f"dtype {array.dtype}"
+        raise TypeError(f"classes must be an integer array, one for each region, got {got}")
     if array.shape != (partition.n_regions,):
         raise ValueError(
             f"classes must have shape ({partition.n_regions},), one for each region, "
@@ -232,16 +235,22 @@ def mean_property_difference(
                 f"got vectors of shape {own.values.shape}"
             )
     if isinstance(of_a, RegionProperties) and isinstance(a, Partition):
-        prefix = np.empty(0) if b.measure is None else _kernels.prefix_sums(_floats(b))
-        keys, weights = _kernels.overlaps(
-            a.run_starts, a.run_labels, b.run_starts, b.run_labels, a.n_pixels, b.n_regions, prefix
+        prefix = None if b.measure is None else _kernels.prefix_sums(_floats(b))
+        keys, ends = _kernels.overlaps(
+            a.run_starts, a.run_labels, b.run_starts, b.run_labels, a.n_pixels, b.n_regions
         )
+        weights = _kernels.weights_between(ends, prefix)
         i, j = np.divmod(keys, b.n_regions)
         gaps = np.abs(of_a.values[i] - of_b.values[j]).sum(axis=1)
         total = float(weights @ gaps)
     else:
         gaps = np.abs(of_a.values - of_b.values[b.labels().reshape(-1)].T).sum(axis=0)
         total = float(gaps.sum() if b.measure is None else gaps @ b.measure)
+    if gaps.max() > of_a.bound * (1 + SUM_TOLERANCE):
+        raise ValueError(
+            f"properties must differ by at most their bound {of_a.bound:g}, got {gaps.max():g}: "
+            f"give both one range"
+        )
     return total / (float(b.total) * of_a.bound)
 
 

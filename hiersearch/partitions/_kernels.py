@@ -7,45 +7,37 @@ from numpy.typing import NDArray
 
 from hiersearch._compile import compiled
 
-_BLOCK = 32
-
 
 @compiled
-def run_starts(flat: NDArray[Any], starts: NDArray[np.int32]) -> int:
-    """Write the index at which each run of ``flat`` starts into ``starts``; return their number.
+def run_starts(changed: NDArray[np.uint8], n_runs: int) -> NDArray[np.int32]:
+    """Return the index at which each of ``n_runs`` runs starts.
 
-    Blocks without a change are passed over by one vectorised comparison, so that real label maps,
-    whose runs are tens of pixels long, cost little more than reading them.
+    ``changed`` (n - 1,) is 1 where pixel p + 1 differs from pixel p. It is read eight pixels at a
+    time, since the runs of real label maps are tens of pixels long.
     """
-    n = flat.size
+    # One place more than needed: a start is written before it is known to be one.
+    starts = np.empty(n_runs + 1, np.int32)
     starts[0] = 0
     count = 1
-    i = 1
-    while i + _BLOCK <= n:
-        changes = 0
-        for j in range(_BLOCK):
-            changes += flat[i + j] != flat[i + j - 1]
-        if changes != 0:
-            for j in range(i, i + _BLOCK):
-                if flat[j] != flat[j - 1]:
-                    starts[count] = j
-                    count += 1
-        i += _BLOCK
-    while i < n:
-        if flat[i] != flat[i - 1]:
-            starts[count] = i
-            count += 1
-        i += 1
-    return count
+    words = changed[: changed.size // 8 * 8].view(np.uint64)
+    for w in range(words.size):
+        if words[w] != 0:
+            for p in range(8 * w, 8 * w + 8):
+                starts[count] = p + 1
+                count += changed[p]
+    for p in range(8 * words.size, changed.size):
+        starts[count] = p + 1
+        count += changed[p]
+    return starts[:count]
 
 
 @compiled
 def compact_values(
     values: NDArray[np.int64], low: int, span: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Number values within [low, low + span) from 0 in ascending order, by a lookup table.
+    """Return the number of each value, from 0 in ascending order, and the distinct values.
 
-    Returns the number of each value and the distinct values.
+    Values lie within [low, low + span) and are numbered by a lookup table.
     """
     table = np.zeros(span, np.int32)
     for i in range(values.size):
@@ -160,3 +152,24 @@ def check_memberships(values: NDArray[Any], tolerance: float) -> tuple[int, int]
         if not abs(sums[p] - 1.0) <= tolerance:
             return p, 3
     return -1, 0
+
+
+@compiled
+def most_probable(values: NDArray[Any], channels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the channel of each pixel whose ``values`` (m, n) add up to most, first of equals."""
+    m, n = values.shape
+    out = np.empty(n, np.int32)
+    for p in range(n):
+        best = np.float64(-1.0)
+        winner = channels[0, p]
+        for row in range(m):
+            channel = channels[row, p]
+            total = np.float64(0.0)
+            for other in range(m):
+                if channels[other, p] == channel:
+                    total += values[other, p]
+            if total > best:
+                best = total
+                winner = channel
+        out[p] = winner
+    return out

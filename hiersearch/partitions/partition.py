@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +36,29 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
     Raises
     ------
     ValueError
-        If the shape differs from ``grid``, a value is negative or not finite, or all are zero.
+        If the shape differs from ``grid``, a value is negative or not finite, or all are zero, or
+        if the total is too large or too small to be squared.
     """
     array = np.asarray(measure)
     checked = _validate.checked_measure(array, grid)
+    with np.errstate(over="ignore"):
+        total = float(checked.sum())
     if array.dtype.kind in "iub":
+        if total > LARGEST_EXACT_TOTAL:
+            raise ValueError(
+                f"measure of integer type must have a total of at most {LARGEST_EXACT_TOTAL}, so "
+                f"that distances are exact integers, got {total:g}: pass it as float64"
+            )
         return np.ascontiguousarray(array.reshape(-1), dtype=np.int64)
+    if not 0 < total * total < math.inf:
+        raise ValueError(
+            f"measure must have a total whose square is a float64, got {total:g}: rescale it"
+        )
     return checked.reshape(-1)
 
 
 def compact(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
-    """Number integer values from 0 in ascending order; return the numbers and distinct values.
+    """Return the number of each value, from 0 in ascending order, and the distinct values.
 
     O(n) by a lookup table where the values lie close together, else O(n log n) by sorting.
     """
@@ -111,7 +124,7 @@ class Partition:
         Raises
         ------
         TypeError
-            If ``labels`` is not of integer type.
+            If ``labels`` or ``ignore`` is not of integer type.
         ValueError
             If the grid is empty or not 2-D or 3-D, if ``measure`` does not fit, or if every pixel
             is ignored.
@@ -119,6 +132,8 @@ class Partition:
         array = _validate.checked_labels(labels, "labels")
         weights = None if measure is None else as_measure(measure, array.shape)
         if ignore is not None:
+            if not isinstance(ignore, (int, np.integer)):
+                raise TypeError(f"ignore must be a label, a whole number, got {ignore!r}")
             kept = (array != ignore).reshape(-1)
             if not kept.any():
                 raise ValueError(f"labels must have a pixel besides ignore={ignore}, got none")
@@ -130,9 +145,8 @@ class Partition:
     @classmethod
     def _encode(cls, array: NDArray[Any], measure: Measure | None) -> Partition:
         flat = array.reshape(-1)
-        starts = np.empty(flat.size, np.int32)
-        # Equality of bits is equality of labels, so one kernel serves signed and unsigned types.
-        starts = starts[: _kernels.run_starts(flat.view(f"u{flat.itemsize}"), starts)].copy()
+        changed = flat[1:] != flat[:-1]
+        starts = _kernels.run_starts(changed.view(np.uint8), int(np.count_nonzero(changed)) + 1)
         run_labels, values = compact(flat[starts])
         n_regions = values.size
         sizes: Measure
@@ -155,12 +169,12 @@ class Partition:
     @property
     def n_pixels(self) -> int:
         """Number of pixels of the grid."""
-        return int(np.prod(self.grid))
+        return math.prod(self.grid)
 
     @property
     def total(self) -> int | float:
         """Measure of the whole grid, M."""
-        return self.n_pixels if self.measure is None else self.measure.sum().item()
+        return self.n_pixels if self.measure is None else self.sizes.sum().item()
 
     def labels(self) -> NDArray[np.int32]:
         """Return the region number of each pixel, shape of the grid. O(pixels)."""
@@ -200,8 +214,10 @@ class Partition:
             return False
         if not np.array_equal(self.run_starts, other.run_starts):
             return False
-        pairs = np.unique(np.stack([self.run_labels, other.run_labels]), axis=1)
-        return bool(pairs.shape[1] == self.n_regions)
+        renamed = np.empty(self.n_regions, np.int32)
+        renamed[self.run_labels] = other.run_labels
+        # As many regions on both sides: a renaming that fits every run is one to one.
+        return np.array_equal(renamed[self.run_labels], other.run_labels)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,7 @@ from hiersearch.partitions.partition import as_measure
 from hiersearch.partitions.soft import Memberships, checked_probabilities
 
 
-def class_memberships(
-    probabilities: ArrayLike, *, measure: ArrayLike | None = None
-) -> Memberships:
+def class_memberships(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
     """Split each class into the connected components of its arg-max map.
 
     Two nuclei of one class are two regions: at each pixel, the probability of class c goes to the
@@ -54,12 +52,11 @@ def class_memberships(
     (3, [[0, 0, 0, 0], [1, 1, 2, 2]])
     """
     from scipy import ndimage
-    from skimage import measure as regions
 
     flat, grid = checked_probabilities(probabilities)
     weights = None if measure is None else as_measure(measure, grid)
     winner = flat.argmax(axis=0).reshape(grid)
-    components = regions.label(winner, background=-1, connectivity=1).reshape(grid)
+    components = _components(winner, background=-1)
     channels = np.empty(flat.shape, np.int32)
     first = 0
     for c in range(flat.shape[0]):
@@ -69,9 +66,7 @@ def class_memberships(
             channels[c] = first
             first += 1
             continue
-        nearest = ndimage.distance_transform_edt(
-            ~mine, return_distances=False, return_indices=True
-        )
+        nearest = ndimage.distance_transform_edt(~mine, return_distances=False, return_indices=True)
         number = np.zeros(int(components.max()) + 1, np.int32)
         number[found] = np.arange(found.size, dtype=np.int32) + first
         channels[c] = number[components[tuple(nearest)]].reshape(-1)
@@ -130,8 +125,8 @@ def boundary_memberships(
     >>> soft.n_channels, np.round(soft.probabilities()[0], 2).tolist()
     (2, [[1.0, 1.0, 0.5, 0.0, 0.0]])
     """
+    from scipy import ndimage
     from skimage import morphology, segmentation
-    from skimage import measure as regions
 
     field = _checked_boundary(boundary)
     _validate.checked_choice(spread, ("passes", "random-walk"), "spread")
@@ -143,24 +138,38 @@ def boundary_memberships(
     if float(np.ptp(field)) <= depth:
         seeds = np.ones(field.shape, np.int32)
     else:
-        # h_minima marks minima deeper than h; the margin makes "at least depth" hold in floats.
-        seeds = regions.label(morphology.h_minima(field, depth * (1 - 1e-6)), connectivity=1)
-        seeds = seeds.reshape(field.shape)
+        # Neighbours share a side here as in the watershed, so that a thin diagonal ridge parts two
+        # minima. The margin makes "at least depth" hold in floats.
+        sides = ndimage.generate_binary_structure(field.ndim, 1)
+        minima = morphology.h_minima(  # type: ignore[no-untyped-call]
+            field, depth * (1 - 1e-6), footprint=sides
+        )
+        seeds = _components(minima, background=0)
     n_seeds = int(seeds.max())
     if n_seeds <= 1:
         ones = np.ones((1, field.size), np.float32)
         return Memberships(
             field.shape, weights, "boundaries", ones, np.zeros((1, field.size), np.int32), 1
         )
+    basins = segmentation.watershed(field, seeds)  # type: ignore[no-untyped-call]
+    basins = basins.reshape(-1) - 1
+    most = min(neighbours, n_seeds)
     if spread == "passes":
-        basins = segmentation.watershed(field, seeds).reshape(-1) - 1
-        values, channels = _spread_by_passes(field, basins, n_seeds, softness, neighbours)
+        values, channels = _spread_by_passes(field, basins, n_seeds, softness, most)
     else:
         full = segmentation.random_walker(
-            field, seeds, beta=130, mode="cg_j", return_full_prob=True
+            field, seeds, beta=130, mode="cg_j", tol=1e-6, return_full_prob=True
         )
-        values, channels = _largest(full.reshape(n_seeds, -1), neighbours)
+        values, channels = _largest(full.reshape(n_seeds, -1), basins, most)
     return Memberships(field.shape, weights, "boundaries", values, channels, n_seeds)
+
+
+def _components(labels: NDArray[Any], background: int) -> NDArray[np.int32]:
+    """Label the 4-connected (in 3-D 6-connected) components of equal values from 1."""
+    from skimage import measure
+
+    found = measure.label(labels, background=background, connectivity=1)  # type: ignore[no-untyped-call]
+    return np.asarray(found, np.int32).reshape(labels.shape)
 
 
 def _checked_boundary(boundary: ArrayLike) -> NDArray[np.float64]:
@@ -226,10 +235,13 @@ def _lowest_passes(
 
 
 def _largest(
-    full: NDArray[np.float64], most: int
+    full: NDArray[np.float64], basins: NDArray[np.int32], most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Keep the ``most`` largest of the probabilities (k, n), renormalised to sum to 1."""
-    count = min(most, full.shape[0])
-    channels = np.argpartition(-full, count - 1, axis=0)[:count].astype(np.int32)
+    channels = np.argpartition(-full, most - 1, axis=0)[:most].astype(np.int32)
     values = np.clip(np.take_along_axis(full, channels, axis=0), 0, None)
+    # Where steep steps all around leave a pixel no way out, the solver finds no walk from it (zero
+    # everywhere): such a pixel belongs to its basin.
+    lost = full.sum(axis=0) < 0.5
+    values[:, lost], values[0, lost], channels[0, lost] = 0.0, 1.0, basins[lost]
     return (values / values.sum(axis=0)).astype(np.float32), channels

@@ -8,6 +8,7 @@ caller (never guessed from the values): :meth:`SoftPartition.from_regions`, ``fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,7 +45,7 @@ class SoftPartition:
     @property
     def n_pixels(self) -> int:
         """Number of pixels of the grid."""
-        return int(np.prod(self.grid))
+        return math.prod(self.grid)
 
     @property
     def total(self) -> float:
@@ -120,7 +121,11 @@ class SoftPartition:
                 f"got {index.shape}"
             )
         low, high = int(index.min()), int(index.max())
-        count = high + 1 if n_channels is None else n_channels
+        count = high + 1
+        if n_channels is not None:
+            count = _validate.checked_count(n_channels, "n_channels", 1)
+        if count >= 2**31:
+            raise ValueError(f"channels must be fewer than 2**31, got {count}: renumber them")
         if low < 0 or high >= count:
             raise ValueError(f"channels must be within 0..{count - 1}, got {low}..{high}")
         weights = None if measure is None else as_measure(measure, grid)
@@ -192,7 +197,7 @@ class SoftPartition:
         Notes
         -----
         The metric restricted to these pairs is a pseudo-metric: partitions that agree on all of
-        them have distance 0 (DESIGN: section 7). O(d · pixels).
+        them have distance 0. O(d · pixels).
         """
         values = _validate.checked_finite(affinities, "affinities")
         if values.ndim not in (3, 4):
@@ -241,12 +246,14 @@ class Memberships(SoftPartition):
         return dense.reshape(self.n_channels, *self.grid)
 
     def hard(self) -> Partition:
-        """Return the partition by most probable channel (the first of equals). O(k · pixels)."""
+        """Return the partition by most probable channel, of equals the first in ``values``.
+
+        O(k · pixels) dense, O(m² · pixels) from m pairs a pixel, as a channel may come up twice.
+        """
         if self.channels is None:
             labels = self.values.argmax(axis=0)
         else:
-            best = self.values.argmax(axis=0)
-            labels = np.take_along_axis(self.channels, best[None], axis=0)[0]
+            labels = _kernels.most_probable(self.values, self.channels)
         return Partition.from_labels(labels.reshape(self.grid))._under(self.measure)
 
     def with_measure(self, measure: ArrayLike | None) -> Memberships:
@@ -329,7 +336,7 @@ def checked_probabilities(
     pixel, fault = _kernels.check_memberships(flat, SUM_TOLERANCE)
     if fault:
         where = tuple(int(i) for i in np.unravel_index(pixel, grid))
-        column = flat[:, pixel]
+        column: NDArray[Any] = flat[:, pixel]
         if fault == 3:
             raise ValueError(
                 f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
@@ -337,7 +344,9 @@ def checked_probabilities(
             )
         j = int(np.flatnonzero(~np.isfinite(column) if fault == 1 else column < 0)[0])
         expected = "be finite" if fault == 1 else "not be negative"
-        raise ValueError(f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}")
+        raise ValueError(
+            f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}"
+        )
     return flat, grid
 
 
