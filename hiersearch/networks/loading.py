@@ -1,0 +1,251 @@
+"""Loading networks: the one with shipped weights, TorchScript, ONNX, and saved small U-Nets.
+
+Each loader imports what it needs when it is called, so that this module needs neither torch nor
+onnxruntime. Files are never unpickled: state dictionaries go through torch's restricted reader,
+TorchScript and ONNX carry no Python.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch import _validate
+from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch.networks.network import ACTIVATIONS, Activation, Float32, Network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TORCH_ENDINGS = (".pt", ".pth", ".ts")
+
+
+def nuclei_network() -> Network:
+    """Return the shipped network: background, interior and boundary of cell nuclei.
+
+    Returns
+    -------
+    Network
+        With softmax over the channels ``("background", "interior", "boundary")``. It takes grey
+        and RGB images of any size, fluorescence as well as stained tissue, and often fuses nuclei
+        that touch. Scores and provenance: ``weights/README.md``.
+
+    Raises
+    ------
+    MissingExtraError
+        If torch is not installed.
+
+    Examples
+    --------
+    >>> from hiersearch.data import demo_image
+    >>> nuclei_network()(demo_image()).shape
+    (3, 288, 384)
+    """
+    from hiersearch.networks.unet import NUCLEI_CHANNELS
+
+    weights = resources.files("hiersearch.networks") / "weights" / "nuclei.pt"
+    with resources.as_file(weights) as path:
+        model = _torch_module(path)
+    return Network("nuclei", _torch_runner(model), "softmax", channels=NUCLEI_CHANNELS)
+
+
+def load_network(
+    path: str | os.PathLike[str],
+    *,
+    activation: Activation,
+    channels: Sequence[str] | None = None,
+    input_channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    name: str | None = None,
+) -> Network:
+    """Load a network for 2-D images from a file.
+
+    The network is given float32 of shape (1, C, H, W), scaled to 0..1 (see
+    :func:`~hiersearch.networks.network.image_batch`), then normalised by ``mean`` and ``std`` if
+    given; it must answer (1, k, H, W) or (k, H, W) on the same grid. If it answers with several
+    tensors, make it return only one when you export it.
+
+    Parameters
+    ----------
+    path : path
+        TorchScript or the state dictionary of a
+        :class:`~hiersearch.networks.unet.SmallUNet` (.pt, .pth, .ts), or ONNX (.onnx).
+    activation : {"softmax", "sigmoid", "none"}
+        What makes its output probabilities; "none" if it gives probabilities itself. Files don't
+        say, so the caller must.
+    channels : sequence of str, optional
+        What each output channel means; their number is then checked.
+    input_channels : {1, 3}, optional
+        What the network takes, if it is particular: images are converted. Where omitted, grey
+        and RGB images are passed on as they are.
+    mean, std : sequence of 1 or 3 float, optional
+        Normalisation of the input channels after scaling to 0..1.
+    name : str, optional
+        What messages call it; the file's name where omitted.
+
+    Returns
+    -------
+    Network
+        Ready to be called with images.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If the file is none of these, is damaged, or would have to be unpickled.
+    MissingExtraError
+        If torch (or onnxruntime, for .onnx) is not installed.
+    ValueError
+        If an option is not one of its choices.
+
+    Notes
+    -----
+    TorchScript and ONNX run programs that the file brings along. They cannot reach Python, but
+    load them only from where you would install software.
+    """
+    file = Path(path)
+    _validate.checked_choice(activation, ACTIVATIONS, "activation")
+    with file.open("rb"):  # a missing or forbidden file says so itself
+        pass
+    match file.suffix.lower():
+        case ".onnx":
+            run = _onnx_runner(file)
+        case ending if ending in TORCH_ENDINGS:
+            run = _torch_runner(_torch_module(file))
+        case _:
+            _refuse(file, f"its name must end in {', '.join((*TORCH_ENDINGS, '.onnx'))}")
+    return Network(
+        name=name or file.name,
+        run=run,
+        activation=activation,
+        channels=None if channels is None else tuple(channels),
+        input_channels=input_channels,
+        mean=None if mean is None else tuple(float(value) for value in mean),
+        std=None if std is None else tuple(float(value) for value in std),
+    )
+
+
+def _refuse(file: Path, reason: str, cause: BaseException | None = None) -> NoReturn:
+    raise FileFormatError(f"cannot load {file} as a network: {reason}.") from cause
+
+
+# --- torch --------------------------------------------------------------------------------
+
+
+def _torch_module(file: Path) -> nn.Module:
+    """Return the module in a TorchScript file or a state dictionary, in evaluation mode."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("torch", "torch", f"Loading {file.name}") from error
+    module: nn.Module
+    if _is_torchscript(file):
+        try:
+            module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+        except Exception as error:  # RuntimeError, but damaged archives raise others too
+            _refuse(file, "its TorchScript is damaged", error)
+    else:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zip, EOF, Unicode and runtime errors alike
+            _refuse(
+                file,
+                "it is neither TorchScript nor a state dictionary that loads without unpickling",
+                error,
+            )
+        module = _unet_from_state(file, state)
+    return module.eval()
+
+
+def _is_torchscript(file: Path) -> bool:
+    """Say whether a file is an archive with code, which state dictionaries don't have."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/code/" in entry for entry in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _unet_from_state(file: Path, state: Any) -> nn.Module:
+    """Build the small U-Net whose widths and classes a state dictionary implies."""
+    import torch
+
+    from hiersearch.networks.unet import SmallUNet
+
+    reason = "it is not the state dictionary of a SmallUNet (save other networks as TorchScript)"
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        _refuse(file, reason)
+    widths: list[int] = []
+    while (weight := state.get(f"down.{len(widths)}.0.weight")) is not None:
+        widths.append(len(weight) if weight.dim() else 0)
+    head = state.get("head.weight")
+    if not widths or min(widths) < 1 or head is None or head.dim() != 4 or len(head) < 1:
+        _refuse(file, reason)
+    network = SmallUNet(classes=len(head), widths=widths)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        _refuse(file, reason, error)
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        _refuse(file, f"its weights {broken[0]} are not finite")
+    return network
+
+
+def _torch_runner(module: nn.Module) -> Callable[[Float32], NDArray[Any]]:
+    """Return a function on arrays that runs a module on the CPU, without gradients."""
+    import torch
+
+    def run(batch: Float32) -> NDArray[Any]:
+        with torch.inference_mode():
+            output = module(torch.from_numpy(batch))
+        if not isinstance(output, torch.Tensor):
+            raise ValueError(f"the network must return one tensor, got {type(output).__name__}")
+        array: NDArray[Any] = output.float().numpy()
+        return array
+
+    return run
+
+
+# --- ONNX ---------------------------------------------------------------------------------
+
+
+def _onnx_runner(file: Path) -> Callable[[Float32], NDArray[Any]]:
+    """Return a function on arrays that runs an ONNX file on the CPU."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx", f"Loading {file.name}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors reach the caller as exceptions, not on the screen
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no base class of their own
+        _refuse(file, "it is not an ONNX model that onnxruntime can run", error)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        _refuse(
+            file,
+            f"it must have one input and one output, got {len(inputs)} and {len(outputs)}",
+        )
+    if inputs[0].type != "tensor(float)":
+        _refuse(file, f"its input must be float32, got {inputs[0].type}")
+
+    def run(batch: Float32) -> NDArray[Any]:
+        try:
+            return np.asarray(session.run(None, {inputs[0].name: batch})[0])
+        except Exception as error:
+            raise RuntimeError(str(error)) from error
+
+    return run

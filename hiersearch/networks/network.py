@@ -1,0 +1,209 @@
+"""What a network is to the package: a callable from an image to probabilities, channels first.
+
+Nothing here imports torch: any function from arrays to arrays can be wrapped in a
+:class:`Network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hiersearch import _validate
+
+Activation = Literal["softmax", "sigmoid", "none"]
+ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "none")
+
+Float32 = NDArray[np.float32]
+
+RANGE_TOLERANCE = 1e-3
+"""How far outside 0..1 a network's own probabilities may lie: half precision stays within it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A segmentation network: call it with an image to get probabilities.
+
+    Build one with :func:`~hiersearch.networks.nuclei_network`,
+    :func:`~hiersearch.networks.load_network`, or from any function of your own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def brightness(batch):
+    ...     return np.concatenate([1 - batch, batch], axis=1)
+    >>> network = Network("brightness", brightness, "none", channels=("dark", "bright"))
+    >>> network(np.array([[0, 255]], dtype=np.uint8))
+    array([[[1., 0.]],
+           [[0., 1.]]], dtype=float32)
+    """
+
+    name: str
+    """What messages call it."""
+    run: Callable[[Float32], NDArray[Any]]
+    """From float32 (1, C, H, W) in 0..1 to an array (1, k, H, W) or (k, H, W)."""
+    activation: Activation
+    """What makes ``run``'s output probabilities: softmax over the channels, sigmoid of each
+    channel, or none where it gives probabilities itself."""
+    channels: tuple[str, ...] | None = None
+    """What each output channel means, if known."""
+    input_channels: int | None = None
+    """1: colour images become grey (luminance); 3: grey images become three equal channels;
+    None: both are passed on as they are."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted from each input channel after scaling to 0..1."""
+    std: tuple[float, ...] | None = None
+    """Each input channel is divided by it, after ``mean`` was subtracted."""
+
+    def __post_init__(self) -> None:
+        """Check what the caller chose."""
+        _validate.checked_choice(self.activation, ACTIVATIONS, "activation")
+        if self.input_channels not in (None, 1, 3):
+            raise ValueError(f"input_channels must be 1, 3 or None, got {self.input_channels}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) not in (1, 3):
+                raise ValueError(f"{name} must hold 1 or 3 numbers, got {len(values)}")
+        if self.std is not None and not min(self.std) > 0:
+            raise ValueError(f"std must be positive, got {min(self.std)}")
+
+    def __call__(self, image: ArrayLike) -> Float32:
+        """Return the probabilities of every channel at every pixel.
+
+        Parameters
+        ----------
+        image : array, shape (H, W), (H, W, 1) or (H, W, 3)
+            bool, uint8 (divided by 255), uint16 (divided by 65535), or floating point within
+            0..1 (taken as it is).
+
+        Returns
+        -------
+        float32 array, shape (k, H, W)
+            Summing to 1 over the channels after softmax; each within 0..1 after sigmoid.
+
+        Raises
+        ------
+        ValueError
+            If the image's shape or range is another one or it is not finite; if the network
+            cannot process it, or its output is not finite, not on the image's grid, has another
+            number of channels than ``channels``, or claims to be probabilities and is not.
+        TypeError
+            If the image has another type.
+
+        Notes
+        -----
+        One pass of the network on the whole image.
+        """
+        batch = self._prepared(image_batch(image))
+        grid = batch.shape[2:]
+        try:
+            raw = np.asarray(self.run(batch))
+        except RuntimeError as error:  # what torch and ONNX raise for shapes they cannot take
+            reason = (str(error).strip().splitlines() or ["unknown reason"])[-1]
+            raise ValueError(
+                f"network {self.name} cannot process an input of shape {batch.shape}: {reason}"
+            ) from error
+        return self._probabilities(self._checked_output(raw, grid))
+
+    def _prepared(self, batch: Float32) -> Float32:
+        colours = batch.shape[1]
+        if self.input_channels == 3 and colours == 1:
+            batch = np.repeat(batch, 3, axis=1)
+        elif self.input_channels == 1 and colours == 3:
+            luminance = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
+            batch = np.einsum("nchw,c->nhw", batch, luminance)[:, None]
+        for values, apply in ((self.mean, np.subtract), (self.std, np.divide)):
+            if values is not None:
+                if len(values) not in (1, batch.shape[1]):
+                    raise ValueError(
+                        f"network {self.name} normalises {len(values)} input channels, "
+                        f"got an image with {batch.shape[1]}"
+                    )
+                batch = apply(batch, np.array(values, dtype=np.float32)[:, None, None])
+        return np.ascontiguousarray(batch, dtype=np.float32)
+
+    def _checked_output(self, raw: NDArray[Any], grid: tuple[int, ...]) -> Float32:
+        output = raw[0] if raw.ndim == 4 and raw.shape[0] == 1 else raw
+        if output.ndim != 3 or output.shape[1:] != grid or output.shape[0] < 1:
+            raise ValueError(
+                f"network {self.name} must give shape (k, {grid[0]}, {grid[1]}) or "
+                f"(1, k, {grid[0]}, {grid[1]}) for this image, got {raw.shape}"
+            )
+        if self.channels is not None and output.shape[0] != len(self.channels):
+            raise ValueError(
+                f"network {self.name} must give the {len(self.channels)} channels "
+                f"{', '.join(self.channels)}, got {output.shape[0]}"
+            )
+        finite = _validate.checked_finite(output, f"output of network {self.name}")
+        return finite.astype(np.float32, copy=False)
+
+    def _probabilities(self, output: Float32) -> Float32:
+        if self.activation == "softmax":
+            powers: Float32 = np.exp(output - output.max(axis=0))
+            powers /= powers.sum(axis=0)
+            return powers
+        if self.activation == "sigmoid":
+            # The tanh form cannot overflow.
+            chances: Float32 = np.tanh(np.float32(0.5) * output)
+            return np.float32(0.5) * (chances + np.float32(1))
+        low, high = float(output.min()), float(output.max())
+        if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+            raise ValueError(
+                f"output of network {self.name} must be probabilities within 0..1, got "
+                f"{low:.4g}..{high:.4g}: say activation='softmax' or 'sigmoid' if it gives logits"
+            )
+        return output
+
+
+def image_batch(image: ArrayLike) -> Float32:
+    """Return an image as the batch of one that networks take.
+
+    Parameters
+    ----------
+    image : array, shape (H, W), (H, W, 1) or (H, W, 3)
+        bool, uint8, uint16, or floating point within 0..1.
+
+    Returns
+    -------
+    float32 array, shape (1, 1, H, W) or (1, 3, H, W)
+        Within 0..1.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another one, or a floating-point value is not finite or outside 0..1.
+    TypeError
+        If the type is another one.
+
+    Notes
+    -----
+    O(pixels).
+    """
+    array = np.asarray(image)
+    planes = array[..., None] if array.ndim == 2 else array
+    if planes.ndim != 3 or planes.shape[2] not in (1, 3) or planes.size == 0:
+        hint = ""
+        if array.ndim == 3 and array.shape[2] in (2, 4):
+            hint = " (drop an alpha channel first)"
+        raise ValueError(
+            f"image must have shape (H, W), (H, W, 1) or (H, W, 3), got {array.shape}{hint}"
+        )
+    if array.dtype in (np.uint8, np.uint16):
+        scaled = planes.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    elif array.dtype == np.bool_:
+        scaled = planes.astype(np.float32)
+    elif array.dtype.kind == "f":
+        scaled = _validate.checked_finite(planes, "image").astype(np.float32, copy=False)
+        low, high = float(scaled.min()), float(scaled.max())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"image of floating point must lie within 0..1, got {low:.4g}..{high:.4g}"
+            )
+    else:
+        raise TypeError(
+            f"image must be bool, uint8, uint16 or floating point, got dtype {array.dtype}"
+        )
+    return np.ascontiguousarray(np.moveaxis(scaled, -1, 0))[None]

@@ -1,0 +1,242 @@
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from importlib import resources
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hiersearch._errors import FileFormatError, MissingExtraError  # noqa: E402
+from hiersearch.data import demo_image, demo_labels  # noqa: E402
+from hiersearch.networks import load_network, nuclei_network  # noqa: E402
+from hiersearch.networks.unet import SmallUNet  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in (
+        "`torch.jit",  # deprecated, and still what networks are stored as
+        "Converting a tensor to a Python boolean",
+        "Detected pickle protocol",
+    )
+]
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (13, 18, 3), dtype=np.uint8)
+
+
+class Bomb:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.trace),))
+
+
+# --- the shipped network ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    return nuclei_network()
+
+
+def test_shipped_weights_are_small():
+    weights = resources.files("hiersearch.networks") / "weights" / "nuclei.pt"
+    with resources.as_file(weights) as path:
+        assert path.stat().st_size <= 2.5e6
+
+
+def test_the_shipped_network_finds_the_nuclei_of_the_demo_image(nuclei):
+    soft = nuclei(demo_image())
+    assert nuclei.channels == ("background", "interior", "boundary")
+    assert soft.dtype == np.float32
+    np.testing.assert_allclose(soft.sum(0), 1, atol=1e-5)
+    truth, found = demo_labels() > 0, soft[1:].sum(0) > 0.5
+    assert (truth & found).sum() / (truth | found).sum() > 0.85
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (1, 1, 3), (1, 30), (9, 17), (13, 18, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_shipped_network_takes_every_size_and_type(nuclei, shape, dtype):
+    soft = nuclei(RNG.integers(0, np.iinfo(dtype).max, shape).astype(dtype))
+    assert soft.shape == (3, *shape[:2])
+    np.testing.assert_allclose(soft.sum(0), 1, atol=1e-5)
+
+
+def test_8_and_16_bits_and_grey_and_rgb_agree(nuclei):
+    image = demo_image()[:64, :64]
+    soft = nuclei(image)
+    np.testing.assert_allclose(nuclei(image.astype(np.uint16) * 257), soft, atol=1e-4)
+    np.testing.assert_allclose(nuclei(np.stack([image] * 3, axis=-1)), soft, atol=1e-4)
+
+
+# --- files --------------------------------------------------------------------------------
+
+
+class Swap(torch.nn.Module):
+    """Reverses the channels, as logits, so that a test sees what went in."""
+
+    def forward(self, images):
+        return images.flip(1) * 8 - 4
+
+
+def test_torchscript_round_trip(tmp_path):
+    torch.jit.script(Swap()).save(str(tmp_path / "swap.pt"))
+    network = load_network(
+        tmp_path / "swap.pt", activation="sigmoid", channels=("blue", "green", "red")
+    )
+    assert network.name == "swap.pt"
+    logits = np.moveaxis(RGB[..., ::-1], -1, 0) / 255.0 * 8 - 4
+    np.testing.assert_allclose(network(RGB), 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+def test_a_small_unet_can_be_exported_and_loaded_both_ways(tmp_path):
+    torch.manual_seed(0)
+    model = SmallUNet(classes=2, widths=(4, 6, 8)).eval()
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    traced = torch.jit.trace(model, torch.rand(1, 3, 13, 18))
+    traced.save(str(tmp_path / "traced.ts"))
+    with torch.inference_mode():
+        batch = torch.from_numpy(RGB).permute(2, 0, 1)[None] / 255
+        expected = model(batch).softmax(1)[0].numpy()
+    for name in ("state.pt", "traced.ts"):
+        network = load_network(tmp_path / name, activation="softmax")
+        np.testing.assert_allclose(network(RGB), expected, atol=1e-5)
+
+
+def test_a_network_that_cannot_take_the_image_says_its_shape(tmp_path):
+    torch.jit.script(torch.nn.Conv2d(3, 2, 1)).save(str(tmp_path / "a.pt"))
+    network = load_network(tmp_path / "a.pt", activation="softmax")
+    with pytest.raises(ValueError, match=r"a.pt cannot process an input of shape \(1, 1, 13, 18\)"):
+        network(RGB[..., 0])
+    assert load_network(tmp_path / "a.pt", activation="softmax", input_channels=3)(
+        RGB[..., 0]
+    ).shape == (2, 13, 18)
+
+
+def damaged(tmp_path):
+    """Yield files that are no networks, under the names of networks."""
+    torch.save(Bomb(tmp_path / "executed"), tmp_path / "bomb.pt")
+    yield "bomb.pt"
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "executed"), protocol=2))
+    yield "pickle.pth"
+    torch.save(SmallUNet(widths=(4, 6)), tmp_path / "module.pt")
+    yield "module.pt"
+    (tmp_path / "noise.pt").write_bytes(RNG.integers(0, 256, 999, dtype=np.uint8).tobytes())
+    yield "noise.pt"
+    (tmp_path / "empty.pt").write_bytes(b"")
+    yield "empty.pt"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
+    yield "linear.pt"
+    state = SmallUNet(widths=(4, 6)).state_dict()
+    torch.save({**state, "head.weight": torch.zeros(2, 5, 1, 1)}, tmp_path / "shape.pt")
+    yield "shape.pt"
+    torch.save({**state, "head.bias": torch.full((3,), torch.nan)}, tmp_path / "nan.pt")
+    yield "nan.pt"
+    torch.save({**state, "down.0.0.weight": torch.tensor(1.0)}, tmp_path / "scalar.pt")
+    yield "scalar.pt"
+    torch.save([1, 2], tmp_path / "list.pt")
+    yield "list.pt"
+    torch.jit.script(Swap()).save(str(tmp_path / "whole.pt"))
+    whole = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    yield "half.pt"
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as archive,
+        zipfile.ZipFile(tmp_path / "code.pt", "w") as other,
+    ):
+        for entry in archive.namelist():
+            content = archive.read(entry)
+            other.writestr(entry, b"no code" if entry.endswith(".py") else content)
+    yield "code.pt"
+    (tmp_path / "weights.h5").write_bytes(whole)
+    yield "weights.h5"
+
+
+def test_files_that_are_no_networks_are_named_and_nothing_of_theirs_runs(tmp_path):
+    for name in damaged(tmp_path):
+        with pytest.raises(FileFormatError) as error:
+            load_network(tmp_path / name, activation="none")
+        message = str(error.value)
+        assert str(tmp_path / name) in message
+        assert "\n" not in message
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_missing_file_and_a_wrong_activation(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        load_network(tmp_path / "none.pt", activation="none")
+    with pytest.raises(ValueError, match="activation must be one of"):
+        load_network(tmp_path / "none.pt", activation="relu")
+
+
+def test_a_network_with_several_outputs_is_refused(tmp_path):
+    class Two(torch.nn.Module):
+        def forward(self, images):
+            return images, images
+
+    torch.jit.script(Two()).save(str(tmp_path / "two.pt"))
+    with pytest.raises(ValueError, match="must return one tensor, got tuple"):
+        load_network(tmp_path / "two.pt", activation="none")(RGB)
+
+
+# --- ONNX ---------------------------------------------------------------------------------
+
+
+def save_onnx(file, outputs=1):
+    """Save a 1×1 convolution from RGB to two channels."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = np.array([[1, 0, 0], [0, 0, 1]], dtype=np.float32).reshape(2, 3, 1, 1)
+    names = [f"y{i}" for i in range(outputs)]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], [name]) for name in names],
+        "tiny",
+        [helper.make_tensor_value_info("x", kind, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info(name, kind, [1, 2, "h", "w"]) for name in names],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(file))
+
+
+def test_onnx_networks_run(tmp_path):
+    pytest.importorskip("onnxruntime")
+    save_onnx(tmp_path / "a.onnx")
+    network = load_network(tmp_path / "a.onnx", activation="none", channels=("red", "blue"))
+    expected = np.moveaxis(RGB[..., [0, 2]], -1, 0) / np.float32(255)
+    np.testing.assert_allclose(network(RGB), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"a.onnx cannot process an input of shape \(1, 1, 13"):
+        network(RGB[..., 0])
+
+
+def test_bad_onnx_files_are_named(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "noise.onnx").write_bytes(b"no model at all" * 9)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    save_onnx(tmp_path / "two.onnx", outputs=2)
+    for name in ("noise.onnx", "empty.onnx", "two.onnx"):
+        with pytest.raises(FileFormatError, match=name):
+            load_network(tmp_path / name, activation="none")
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "extra"),
+    [("onnxruntime", "a.onnx", "onnx"), ("torch", "a.pt", "torch")],
+)
+def test_missing_extras_are_named(tmp_path, monkeypatch, missing, name, extra):
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError, match=rf"needs {missing}, .*hiersearch\[{extra}\]"):
+        load_network(tmp_path / name, activation="none")
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, hiersearch.networks, hiersearch.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
