@@ -27,7 +27,7 @@ def checked_labels(labels: Any, name: str) -> NDArray[np.integer[Any]]:
     """Return ``labels`` as an integer array on a 2-D or 3-D grid (booleans become 0 and 1)."""
     array = np.asarray(labels)
     if array.dtype == np.bool_:
-        array = array.view(np.uint8)
+        array = array.astype(np.uint8)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a label map of integer type, got dtype {array.dtype}")
     grid = checked_grid(array.shape, name)

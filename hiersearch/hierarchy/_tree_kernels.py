@@ -1,4 +1,4 @@
-"""Compiled passes over merge trees: every one is a single sweep over nodes or pixels.
+"""Compiled passes over merge trees, each a sweep over nodes or pixels, and Kruskal's tree.
 
 All take ``parents`` as int64 with ``parents[i] > i`` and the root as its own parent, unless
 they are the pass that checks exactly this.
@@ -20,6 +20,10 @@ ROOT_NOT_OWN_PARENT = 3
 SECOND_ROOT = 4
 INNER_BEFORE_LEAF = 5
 SINGLE_CHILD = 6
+
+AREA = 0
+VOLUME = 1
+DYNAMICS = 2
 
 COVERED_TWICE = 1
 NOT_COVERED = 2
@@ -86,7 +90,7 @@ def is_identity(leaf_map: Labels) -> bool:
     pixel = 0
     while pixel < leaf_map.shape[0] and leaf_map[pixel] == pixel:
         pixel += 1
-    return pixel == leaf_map.shape[0]
+    return bool(pixel == leaf_map.shape[0])
 
 
 @compiled
@@ -223,3 +227,155 @@ def capped_by_ancestors(parents: Ids, altitudes: Floats) -> Floats:
         if capped[parents[node]] < capped[node]:
             capped[node] = capped[parents[node]]
     return capped
+
+
+@compiled
+def path_heads(parents: Ids) -> Ids:
+    """Return the topmost node of each node's heavy path.
+
+    The heavy path of a node goes on to the child with the most nodes under it, so that any way
+    to the root meets O(log nodes) paths.
+    """
+    n_nodes = parents.shape[0]
+    below = np.zeros(n_nodes, dtype=np.int64)
+    heavy = np.zeros(n_nodes, dtype=np.int64)
+    heads = np.empty(n_nodes, dtype=np.int64)
+    heads[n_nodes - 1] = n_nodes - 1
+    most = np.zeros(n_nodes, dtype=np.int64)
+    for node in range(n_nodes - 1):
+        parent = parents[node]
+        below[node] += 1
+        below[parent] += below[node]
+        if below[node] > most[parent]:
+            most[parent] = below[node]
+            heavy[parent] = node
+    for node in range(n_nodes - 2, -1, -1):
+        parent = parents[node]
+        heads[node] = heads[parent] if heavy[parent] == node else node
+    return heads
+
+
+@compiled
+def common_ancestor(parents: Ids, heads: Ids, one: int, other: int) -> int:
+    """Return the lowest common ancestor of two nodes.
+
+    The path whose head has the lower id cannot hold an ancestor of the other path's head,
+    because ids rise towards the root: it is the one to leave.
+    """
+    while heads[one] != heads[other]:
+        if heads[one] < heads[other]:
+            one = parents[heads[one]]
+        else:
+            other = parents[heads[other]]
+    return max(one, other)
+
+
+@compiled
+def contours(leaf_map: NDArray[np.int32], parents: Ids, heads: Ids, altitudes: Floats) -> Floats:
+    """Return the altitudes of the faces between the pixels of a 2-D grid, on doubled indices."""
+    height, width = leaf_map.shape
+    faces = np.zeros((2 * height + 1, 2 * width + 1))
+    for i in range(height):
+        for j in range(width):
+            leaf = leaf_map[i, j]
+            if j + 1 < width and leaf_map[i, j + 1] != leaf:
+                node = common_ancestor(parents, heads, leaf, leaf_map[i, j + 1])
+                faces[2 * i + 1, 2 * j + 2] = altitudes[node]
+            if i + 1 < height and leaf_map[i + 1, j] != leaf:
+                node = common_ancestor(parents, heads, leaf, leaf_map[i + 1, j])
+                faces[2 * i + 2, 2 * j + 1] = altitudes[node]
+    return faces
+
+
+@compiled
+def component(links: Labels, item: int) -> int:
+    """Return the representative of an item's component; links of others are >= 0."""
+    while links[item] >= 0:
+        parent = links[item]
+        if links[parent] >= 0:
+            links[item] = links[parent]
+        item = parent
+    return item
+
+
+@compiled
+def kruskal(
+    n_leaves: int, edges: NDArray[np.int32], weights: Floats, order: Labels
+) -> tuple[int, Ids, Floats, Ids]:
+    """Return (number of merges, parents, altitudes, edge that made each merge).
+
+    Edges are taken in the given order; with fewer than ``n_leaves - 1`` merges the graph is not
+    connected and the arrays are of no use.
+    """
+    n_nodes = 2 * n_leaves - 1
+    parents = np.empty(n_nodes, dtype=np.int64)
+    altitudes = np.zeros(n_nodes)
+    used = np.empty(n_leaves - 1, dtype=np.int64)
+    links = np.empty(n_leaves, dtype=np.int32)
+    node_of = np.empty(n_leaves, dtype=np.int32)
+    for leaf in range(n_leaves):
+        links[leaf] = -1
+        node_of[leaf] = leaf
+    merges = 0
+    for position in range(order.shape[0]):
+        edge = order[position]
+        one = component(links, edges[edge, 0])
+        other = component(links, edges[edge, 1])
+        if one == other:
+            continue
+        node = n_leaves + merges
+        parents[node_of[one]] = node
+        parents[node_of[other]] = node
+        altitudes[node] = weights[edge]
+        used[merges] = edge
+        merges += 1
+        # Negative links of representatives count their items; the larger component stays.
+        if links[one] > links[other]:
+            one, other = other, one
+        links[one] += links[other]
+        links[other] = one
+        node_of[one] = node
+        if merges == n_leaves - 1:
+            break
+    parents[n_nodes - 1] = n_nodes - 1
+    return merges, parents, altitudes, used
+
+
+@compiled
+def persistences(parents: Ids, altitudes: Floats, leaf_sizes: Floats, attribute: int) -> Floats:
+    """Return, for every merge of Kruskal's tree, its smaller child's attribute as a basin."""
+    n_leaves = leaf_sizes.shape[0]
+    n_nodes = parents.shape[0]
+    root = n_nodes - 1
+    area = np.zeros(n_nodes)
+    volume = np.zeros(n_nodes)
+    lowest = np.empty(n_nodes)
+    # A leaf is no basin, and a node under one of its own altitude is only a part of one: its
+    # worth is that of the largest basin within.
+    within = np.zeros(n_nodes)
+    least = np.empty(n_nodes)
+    for node in range(n_nodes):
+        lowest[node] = altitudes[node] if node >= n_leaves else np.inf
+        least[node] = np.inf
+        if node < n_leaves:
+            area[node] = leaf_sizes[node]
+    for node in range(n_nodes):
+        parent = parents[node]
+        worth = 0.0
+        if node >= n_leaves:
+            volume[node] += area[node] * (altitudes[parent] - altitudes[node])
+            if node != root and altitudes[parent] == altitudes[node]:
+                worth = within[node]
+            elif attribute == AREA:
+                worth = area[node]
+            elif attribute == VOLUME:
+                worth = volume[node]
+            else:
+                worth = altitudes[parent] - lowest[node]
+        if node != root:
+            area[parent] += area[node]
+            volume[parent] += volume[node]
+            lowest[parent] = min(lowest[parent], lowest[node])
+            within[parent] = max(within[parent], worth)
+            least[parent] = min(least[parent], worth)
+    return least[n_leaves:].copy()

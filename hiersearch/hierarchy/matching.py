@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +24,15 @@ from hiersearch.hierarchy.cuts import (
 )
 from hiersearch.hierarchy.k_best import nearest_cuts
 from hiersearch.hierarchy.linkage import Linkage, mix
+from hiersearch.hierarchy.superpixels import METHODS, PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.distance import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
+DEFAULT_SUPERPIXELS = "guided"
 DEFAULT_LINKAGE = "soft-mix"
-PIXELS_A_SUPERPIXEL = 75
-"""Superpixels of this size on the average, unless asked otherwise: 3,500 on 512 × 512 pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ def match(
     image: ArrayLike | None,
     target: PartitionLike,
     *,
-    superpixels: str | ArrayLike = "slic",
+    superpixels: str | ArrayLike = DEFAULT_SUPERPIXELS,
     superpixel_count: int | None = None,
     linkage: str | Linkage | Callable[..., float] = DEFAULT_LINKAGE,
     tree: MergeTree | None = None,
@@ -82,10 +82,13 @@ def match(
         and linkage do without it.
     target : SoftPartition, Partition or integer array
         What to come near to.
-    superpixels : {"slic", "felzenszwalb", "watershed", "pixels"} or integer array on the grid
-        The leaves; see :func:`hiersearch.hierarchy.superpixels.superpixels`.
+    superpixels : {"guided", "slic", "felzenszwalb", "watershed", "pixels"} or integer array
+        The leaves. "guided", the default, are watershed basins of the gradients of the image
+        and of the soft output together: no leaf then straddles an edge of either. For the
+        others see :func:`hiersearch.hierarchy.superpixels.superpixels`; an array is a label map.
     superpixel_count : int, optional
-        About how many; one for every 75 pixels where omitted.
+        About how many; one for every 75 pixels where omitted. "felzenszwalb" and "pixels" take
+        none.
     linkage : str, Linkage or function
         How alike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
         default, "soft-mix", weighs the contrast of the image, scaled to [0, 1], and the
@@ -167,15 +170,8 @@ def _hierarchy(
     field: NDArray[Any] | None = None
     if image is not None:
         field = _checked_image(image, goal.grid)
-    leaves: str | ArrayLike = superpixels
-    if isinstance(superpixels, str) and superpixels != "pixels":
-        if field is None:
-            raise ValueError(f"image must be given for superpixels={superpixels!r}, got None")
-        wanted = count
-        if wanted is None:
-            wanted = max(1, int(np.prod(goal.grid)) // PIXELS_A_SUPERPIXEL)
-        with _timed(seconds, "superpixels"):
-            leaves = make_superpixels(field, superpixels, regions=wanted, grid=goal.grid)
+    with _timed(seconds, "superpixels"):
+        leaves = _leaves(field, goal, superpixels, count)
     soft = None
     if isinstance(linkage, str) and linkage == DEFAULT_LINKAGE:
         soft = _soft_features(goal)
@@ -188,6 +184,64 @@ def _hierarchy(
         return build_hierarchy(
             field, superpixels=leaves, linkage=linkage, soft=soft, grid=goal.grid
         )
+
+
+def _leaves(
+    field: NDArray[Any] | None,
+    goal: Partition | SoftPartition,
+    superpixels: str | ArrayLike,
+    count: int | None,
+) -> str | ArrayLike:
+    """Return the label map of the leaves, or "pixels" as it is."""
+    if not isinstance(superpixels, str):
+        return superpixels
+    _validate.checked_choice(superpixels, (DEFAULT_SUPERPIXELS, *METHODS), "superpixels")
+    if superpixels == "pixels" and count is None:
+        return superpixels
+    if count is None and superpixels != "felzenszwalb":
+        count = max(1, int(np.prod(goal.grid)) // PIXELS_PER_REGION)
+    if superpixels == DEFAULT_SUPERPIXELS:
+        heights = _guiding_heights(field, goal)
+        return make_superpixels(
+            heights, "watershed", regions=count, grid=goal.grid, boundary=heights
+        )
+    if field is None:
+        raise ValueError(f"image must be given for superpixels={superpixels!r}, got None")
+    return make_superpixels(field, superpixels, regions=count, grid=goal.grid)
+
+
+def _guiding_heights(
+    field: NDArray[Any] | None, goal: Partition | SoftPartition
+) -> NDArray[np.float32]:
+    """Gradient of the image plus that of the soft output, each of values within [0, 1]."""
+    heights = np.zeros(goal.grid, np.float32)
+    if field is not None:
+        channels = _unit_range(field).reshape(*goal.grid, -1)
+        heights += _steepest(np.moveaxis(channels, -1, 0))
+    if isinstance(goal, Affinities):
+        # Where pixels are likely to be apart from their neighbours there is a boundary.
+        heights += 1 - goal.values.mean(axis=0).reshape(goal.grid)
+    elif isinstance(goal, Memberships):
+        heights += _steepest(goal.values.reshape(-1, *goal.grid))
+    else:
+        heights += _changes(goal.labels())
+    return heights
+
+
+def _changes(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return 1 at the pixels of a label map that have another label beside them, else 0."""
+    from skimage.segmentation import find_boundaries
+
+    changes: NDArray[np.float32] = find_boundaries(labels, mode="thick").astype(np.float32)
+    return changes
+
+
+def _steepest(channels: Iterable[NDArray[Any]]) -> NDArray[np.float32] | float:
+    """Largest Sobel gradient over the channels; 0 without channels."""
+    from skimage.filters import sobel
+
+    gradients = [sobel(channel.astype(np.float32)) for channel in channels]
+    return np.max(gradients, axis=0) if gradients else 0.0
 
 
 def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:

@@ -89,5 +89,3 @@ def all_cuts(tree):
                 yield tuple(sorted(sum(parts, ())))
 
     return list(below(tree.root))
-
-

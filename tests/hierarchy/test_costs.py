@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch.hierarchy.costs import forbidden_nodes, region_costs
@@ -12,7 +12,6 @@ from tests.hierarchy.small_trees import all_cuts, random_tree, trees_with_target
 TREE = MergeTree.from_parents([3, 3, 4, 4, 4], [0, 0, 0, 1, 5], [[0, 1, 2, 2]])
 
 
-@settings(deadline=None, max_examples=150)
 @given(trees_with_targets())
 def test_costs_of_a_cut_add_up_to_the_distance_of_its_partition(case):
     tree, target = case
@@ -22,7 +21,6 @@ def test_costs_of_a_cut_add_up_to_the_distance_of_its_partition(case):
         assert by_costs == pytest.approx(distance(target, tree.labels_of(cut)), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
 @given(trees_with_targets(kinds=("soft", "soft, weighted")), st.floats(0.1, 3))
 def test_class_weight_adds_the_class_property_term(case, weight):
     tree, target = case

@@ -26,9 +26,7 @@ TARGET = np.array([[0, 0, 1, 1]])
 
 def enumerated(tree, target, forbidden=None):
     """All allowed cuts with their distances by the metric itself, nearest first."""
-    cuts = [
-        cut for cut in all_cuts(tree) if forbidden is None or not any(forbidden[list(cut)])
-    ]
+    cuts = [cut for cut in all_cuts(tree) if forbidden is None or not any(forbidden[list(cut)])]
     found = [(distance(target, tree.labels_of(cut)), cut) for cut in cuts]
     return sorted(found)
 

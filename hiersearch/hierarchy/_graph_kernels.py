@@ -1,0 +1,315 @@
+"""Compiled passes from pixels to region adjacency: relabelling, boundaries, pixel pairs, sorting.
+
+Grids come as three sides (depth, height, width), with depth 1 for images, and flattened arrays.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch._compile import compiled
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int32]
+# Any of uint8, uint16, float32, float64, in rows of one pixel each.
+Values = NDArray[np.generic]
+
+LARGEST_DIFFERENCE = 0
+EUCLIDEAN = 1
+LARGER_VALUE = 2
+
+# Hash tables hold numbers from 1 on, because arrays of zeros are cheap to make and to compile.
+EMPTY = 0
+
+
+@compiled
+def relabel_small_range(labels: Ids, low: int, span: int) -> tuple[Labels, int]:
+    """Return labels numbered 0..n-1 in ascending order, and n; labels lie in low..low+span-1."""
+    number = np.zeros(span, dtype=np.int32)
+    for pixel in range(labels.shape[0]):
+        number[labels[pixel] - low] = 1
+    count = 0
+    for value in range(span):
+        if number[value] > 0:
+            number[value] = count
+            count += 1
+    compact = np.empty(labels.shape[0], dtype=np.int32)
+    for pixel in range(labels.shape[0]):
+        compact[pixel] = number[labels[pixel] - low]
+    return compact, count
+
+
+@compiled
+def scattered(key: int, mask: int) -> int:
+    """Return a table position for a key: multiplicative hashing, high bits folded down."""
+    product = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    return int(np.int64((product >> np.uint64(32)) & np.uint64(mask)))
+
+
+@compiled
+def number_by_first_sight(labels: Ids) -> tuple[Labels, Ids]:
+    """Return labels numbered in the order in which they first occur, and the distinct labels."""
+    n_pixels = labels.shape[0]
+    capacity = 1024
+    table = np.zeros(capacity, dtype=np.int32)
+    distinct = np.empty(capacity, dtype=np.int64)
+    count = 0
+    numbers = np.empty(n_pixels, dtype=np.int32)
+    number = 0
+    for pixel in range(n_pixels):
+        label = labels[pixel]
+        if pixel == 0 or label != labels[pixel - 1]:
+            slot = scattered(label, capacity - 1)
+            while table[slot] != EMPTY and distinct[table[slot] - 1] != label:
+                slot = (slot + 1) & (capacity - 1)
+            if table[slot] == EMPTY:
+                distinct[count] = label
+                count += 1
+                table[slot] = count
+            number = table[slot] - 1
+            if 2 * count > capacity:
+                capacity *= 4
+                longer = np.empty(capacity, dtype=np.int64)
+                table = np.zeros(capacity, dtype=np.int32)
+                for known in range(count):
+                    longer[known] = distinct[known]
+                    slot = scattered(distinct[known], capacity - 1)
+                    while table[slot] != EMPTY:
+                        slot = (slot + 1) & (capacity - 1)
+                    table[slot] = known + 1
+                distinct = longer
+        numbers[pixel] = number
+    return numbers, distinct[:count]
+
+
+@compiled
+def contrast(values: Values, one: int, other: int, kind: int) -> float:
+    """Return the contrast of two pixels; 0 if there are no channels."""
+    result = 0.0
+    for channel in range(values.shape[1]):
+        a = np.float64(values[one, channel])
+        b = np.float64(values[other, channel])
+        if kind == LARGER_VALUE:
+            result = max(a, b)
+        elif kind == EUCLIDEAN:
+            result += (a - b) * (a - b)
+        else:
+            result = max(result, abs(a - b))
+    return np.sqrt(result) if kind == EUCLIDEAN else result
+
+
+@compiled
+def boundaries(
+    leaf_map: Labels, sides: tuple[int, int, int], values: Values, kind: int, n_regions: int
+) -> tuple[NDArray[np.int32], Floats]:
+    """Return edges (m, 2), sorted, and their statistics (4, m): faces, sum, minimum, maximum.
+
+    One pass over the pixels; edges are found through an open-addressing table of edge numbers,
+    behind a memory of the last edge met in each direction.
+    """
+    depth, height, width = sides
+    steps = (1, width, width * height)
+    capacity = 1024
+    while capacity < 8 * n_regions:
+        capacity *= 2
+    table = np.zeros(capacity, dtype=np.int32)
+    ends = np.empty((capacity // 2, 2), dtype=np.int32)
+    statistics = np.empty((capacity // 2, 4))
+    count = 0
+    # The edge met last in each direction; u < v, so (0, 0) is no edge.
+    last_u = np.zeros(3, dtype=np.int32)
+    last_v = np.zeros(3, dtype=np.int32)
+    last_edge = np.zeros(3, dtype=np.int64)
+    rows_in_front = (depth - 1) * height
+    crossings = np.empty(width, dtype=np.int64)
+    for row in range(depth * height):
+        start = row * width
+        for axis in range(3):
+            if (axis == 1 and row % height == height - 1) or (axis == 2 and row >= rows_in_front):
+                continue
+            step = steps[axis]
+            found = 0
+            # Collecting a row's crossings without a branch is faster than testing each pixel.
+            for pixel in range(start, start + width - (1 if axis == 0 else 0)):
+                crossings[found] = pixel
+                found += leaf_map[pixel] != leaf_map[pixel + step]
+            for index in range(found):
+                pixel = crossings[index]
+                u = min(leaf_map[pixel], leaf_map[pixel + step])
+                v = max(leaf_map[pixel], leaf_map[pixel + step])
+                edge = last_edge[axis]
+                if u != last_u[axis] or v != last_v[axis]:
+                    slot = scattered(int(u) * n_regions + v, capacity - 1)
+                    edge = table[slot] - 1
+                    while edge >= 0 and (ends[edge, 0] != u or ends[edge, 1] != v):
+                        slot = (slot + 1) & (capacity - 1)
+                        edge = table[slot] - 1
+                    if edge < 0:
+                        edge = count
+                        count += 1
+                        table[slot] = count
+                        ends[edge, 0] = u
+                        ends[edge, 1] = v
+                        statistics[edge, 0] = 0.0
+                        statistics[edge, 1] = 0.0
+                        statistics[edge, 2] = np.inf
+                        statistics[edge, 3] = -np.inf
+                        if 2 * count == capacity:
+                            capacity *= 2
+                            table, ends, statistics = _grown(ends, statistics, count, n_regions)
+                    last_u[axis] = u
+                    last_v[axis] = v
+                    last_edge[axis] = edge
+                value = contrast(values, pixel, pixel + step, kind)
+                statistics[edge, 0] += 1.0
+                statistics[edge, 1] += value
+                statistics[edge, 2] = min(statistics[edge, 2], value)
+                statistics[edge, 3] = max(statistics[edge, 3], value)
+    return _in_order(ends, statistics, count, n_regions)
+
+
+@compiled
+def _grown(
+    ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
+) -> tuple[Labels, NDArray[np.int32], Floats]:
+    """Return the table of `boundaries` and its rows with room for twice as many edges."""
+    capacity = 4 * count
+    table = np.zeros(capacity, dtype=np.int32)
+    more_ends = np.empty((2 * count, 2), dtype=np.int32)
+    more_statistics = np.empty((2 * count, 4))
+    for edge in range(count):
+        slot = scattered(int(ends[edge, 0]) * n_regions + int(ends[edge, 1]), capacity - 1)
+        while table[slot] != EMPTY:
+            slot = (slot + 1) & (capacity - 1)
+        table[slot] = edge + 1
+        more_ends[edge, 0] = ends[edge, 0]
+        more_ends[edge, 1] = ends[edge, 1]
+        for column in range(4):
+            more_statistics[edge, column] = statistics[edge, column]
+    return table, more_ends, more_statistics
+
+
+@compiled
+def _in_order(
+    ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
+) -> tuple[NDArray[np.int32], Floats]:
+    """Return ``count`` edges and their statistics, sorted by (u, v): two counting passes."""
+    by_v = np.empty(count, dtype=np.int64)
+    order = np.empty(count, dtype=np.int64)
+    for side in (1, 0):
+        first = np.zeros(n_regions + 1, dtype=np.int64)
+        for edge in range(count):
+            first[ends[edge, side] + 1] += 1
+        for region in range(n_regions):
+            first[region + 1] += first[region]
+        for position in range(count):
+            edge = position if side == 1 else by_v[position]
+            region = ends[edge, side]
+            if side == 1:
+                by_v[first[region]] = edge
+            else:
+                order[first[region]] = edge
+            first[region] += 1
+    sorted_ends = np.empty((count, 2), dtype=np.int32)
+    sorted_statistics = np.empty((4, count))
+    for position in range(count):
+        edge = order[position]
+        sorted_ends[position, 0] = ends[edge, 0]
+        sorted_ends[position, 1] = ends[edge, 1]
+        for row in range(4):
+            sorted_statistics[row, position] = statistics[edge, row]
+    return sorted_ends, sorted_statistics
+
+
+@compiled
+def region_sums(
+    leaf_map: Labels, values: Values, measure: Floats, n_regions: int
+) -> tuple[Floats, Floats]:
+    """Return each region's measure and measure-weighted channel sums; no measure means 1."""
+    sizes = np.zeros(n_regions)
+    sums = np.zeros((n_regions, values.shape[1]))
+    weighted = measure.shape[0] > 0
+    for pixel in range(leaf_map.shape[0]):
+        region = leaf_map[pixel]
+        weight = measure[pixel] if weighted else 1.0
+        sizes[region] += weight
+        for channel in range(values.shape[1]):
+            sums[region, channel] += weight * np.float64(values[pixel, channel])
+    return sizes, sums
+
+
+@compiled
+def pixel_pairs(
+    sides: tuple[int, int, int], values: Values, kind: int
+) -> tuple[NDArray[np.int32], Floats]:
+    """Return all pairs of neighbouring pixels, sorted, and their contrasts."""
+    depth, height, width = sides
+    n_pairs = (
+        depth * height * (width - 1) + depth * (height - 1) * width + (depth - 1) * height * width
+    )
+    ends = np.empty((n_pairs, 2), dtype=np.int32)
+    weights = np.empty(n_pairs)
+    steps = (1, width, width * height)
+    pair = 0
+    pixel = -1
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                pixel += 1
+                for axis in range(3):
+                    if (
+                        (axis == 0 and x + 1 == width)
+                        or (axis == 1 and y + 1 == height)
+                        or (axis == 2 and z + 1 == depth)
+                    ):
+                        continue
+                    ends[pair, 0] = pixel
+                    ends[pair, 1] = pixel + steps[axis]
+                    weights[pair] = contrast(values, pixel, pixel + steps[axis], kind)
+                    pair += 1
+    return ends, weights
+
+
+@compiled
+def stable_order(weights: Floats) -> Labels:
+    """Return the positions of finite weights in ascending order, ties by position.
+
+    Counting sort where all weights are whole numbers below 65536, as 8- and 16-bit images give;
+    otherwise a radix sort of their bits, least significant of four digits first.
+    """
+    count = weights.shape[0]
+    # Adding zero turns -0.0 into 0.0, so that both tie.
+    keys = (weights + 0.0).view(np.int64)
+    order = np.empty(count, dtype=np.int32)
+    moved = np.empty(count, dtype=np.int32)
+    whole = True
+    for position in range(count):
+        order[position] = position
+        weight = weights[position]
+        whole = whole and 0.0 <= weight < 65536.0 and weight == np.floor(weight)
+    digits = 1 if whole else 4
+    for position in range(count):
+        if whole:
+            keys[position] = np.int64(weights[position])
+        else:
+            # Flips the lower bits of negative numbers: integer order is then numeric order.
+            keys[position] ^= (keys[position] >> 63) & 0x7FFFFFFFFFFFFFFF
+    first = np.empty(65537, dtype=np.int64)
+    for digit in range(digits):
+        shift = 16 * digit
+        flip = 32768 if digit == 3 else 0
+        for value in range(65537):
+            first[value] = 0
+        for position in range(count):
+            first[(((keys[position] >> shift) & 65535) ^ flip) + 1] += 1
+        if count == 0 or first[(((keys[0] >> shift) & 65535) ^ flip) + 1] == count:
+            continue
+        for value in range(65536):
+            first[value + 1] += first[value]
+        for position in range(count):
+            item = order[position]
+            value = ((keys[item] >> shift) & 65535) ^ flip
+            moved[first[value]] = item
+            first[value] += 1
+        order, moved = moved, order
+    return order
