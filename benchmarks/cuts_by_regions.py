@@ -39,7 +39,9 @@ def _higra(peer, labels):
     import higra as hg
 
     measure = hg.OptimalCutMeasure.DHamming
-    curve = hg.assess_fragmentation_optimal_cut(peer, labels.reshape(-1), measure, max_regions=REGIONS)
+    curve = hg.assess_fragmentation_optimal_cut(
+        peer, labels.reshape(-1), measure, max_regions=REGIONS
+    )
     return np.asarray(curve.scores())
 
 

@@ -16,7 +16,7 @@ def _ours(labels, image):
 
 
 def _higra_graph(labels, image):
-    """Higra's whole route from pixels: grid graph, region adjacency graph, mean boundary weights."""
+    """Higra's route from pixels: grid graph, region adjacency graph, mean contrasts."""
     import higra as hg
 
     graph = hg.get_4_adjacency_graph(labels.shape)
@@ -63,8 +63,13 @@ def _scikit_image(labels, image):
 
     rag = graph.rag_boundary(labels, sobel(image.max(axis=-1).astype(float)))
     return graph.merge_hierarchical(
-        labels, rag, thresh=np.inf, rag_copy=False, in_place_merge=True,
-        merge_func=_join_boundaries, weight_func=_boundary_weight,
+        labels,
+        rag,
+        thresh=np.inf,
+        rag_copy=False,
+        in_place_merge=True,
+        merge_func=_join_boundaries,
+        weight_func=_boundary_weight,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._compile import compiled
+from hiersearch._compile import compiled, compiled_part
 from hiersearch.hierarchy._graph_kernels import scattered
 
 Ids = NDArray[np.int64]
@@ -23,7 +23,7 @@ MERGED = 0
 NOT_FINITE = 1
 
 
-@compiled
+@compiled_part
 def mean_distances(
     sizes: Floats, sums: Floats, one: int, other: int, split: int
 ) -> tuple[float, float]:
@@ -45,7 +45,7 @@ def mean_distances(
     return squared, absolute
 
 
-@compiled
+@compiled_part
 def dissimilarity(
     code: int,
     weights: Floats,
@@ -82,7 +82,7 @@ def dissimilarity(
     return float(weights[0] * np.sqrt(squared) + weights[1] * absolute + weights[2] * mean_contrast)
 
 
-@compiled
+@compiled_part
 def settle(keys: Floats, items: Labels, place: Labels, count: int, position: int) -> None:
     """Move an entry of the heap, four children a node, to where its key belongs.
 
@@ -117,7 +117,7 @@ def settle(keys: Floats, items: Labels, place: Labels, count: int, position: int
     place[item] = position
 
 
-@compiled
+@compiled_part
 def remove(keys: Floats, items: Labels, place: Labels, count: int, item: int) -> int:
     """Take an item out of the heap and return how many remain."""
     count -= 1
@@ -129,7 +129,7 @@ def remove(keys: Floats, items: Labels, place: Labels, count: int, item: int) ->
     return count
 
 
-@compiled
+@compiled_part
 def slot_of(table: Labels, edges: Edges, one: int, other: int, n_leaves: int) -> int:
     """Return the position in the table of the edge between two regions, or of a free place.
 
@@ -147,7 +147,7 @@ def slot_of(table: Labels, edges: Edges, one: int, other: int, n_leaves: int) ->
     return slot
 
 
-@compiled
+@compiled_part
 def fill_table(table: Labels, edges: Edges, n_leaves: int) -> int:
     """Enter all live edges into an emptied table and return how many there are."""
     count = 0
@@ -161,7 +161,7 @@ def fill_table(table: Labels, edges: Edges, n_leaves: int) -> int:
     return count
 
 
-@compiled
+@compiled_part
 def link_in(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int) -> None:
     """Put a half-edge into the ring of a region's half-edges (columns: next, previous)."""
     head = heads[region]
@@ -178,7 +178,7 @@ def link_in(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int
     degrees[region] += 1
 
 
-@compiled
+@compiled_part
 def unlink(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int) -> None:
     """Take a half-edge out of its region's ring."""
     after = rings[half, 0]
@@ -193,7 +193,7 @@ def unlink(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int)
     degrees[region] -= 1
 
 
-@compiled
+@compiled_part
 def join(statistics: Floats, kept: int, dropped: int) -> None:
     """Add the boundary statistics of one edge to another's."""
     statistics[kept, 0] += statistics[dropped, 0]
@@ -217,7 +217,8 @@ def agglomerate(
 
     The live edge with the least (dissimilarity, edge number) is merged, where edges that become
     parallel go on under the lower number. The region with fewer edges moves its edges to the
-    other's ring, so that an edge moves O(log n) times; the table finds parallel edges.
+    other's ring, so that an edge moves O(log n) times; the table finds parallel edges. Conversions
+    to int64 in calls spare the compilation of the callee for a second type.
     """
     n_leaves = sizes.shape[0]
     n_edges = edges.shape[0]
@@ -275,7 +276,7 @@ def agglomerate(
         edge = items[0]
         node = n_leaves + merges
         altitudes[node] = keys[0]
-        heap = remove(keys, items, place, heap, edge)
+        heap = remove(keys, items, place, heap, int(np.int64(edge)))
         merges += 1
 
         gone = edges[edge, 0]
@@ -313,10 +314,10 @@ def agglomerate(
                     side = 0 if edges[parallel, 0] == stays else 1
                     unlink(rings, heads, degrees, stays, 2 * parallel + side)
                 edges[dropped, 0] = -1
-                heap = remove(keys, items, place, heap, dropped)
+                heap = remove(keys, items, place, heap, int(np.int64(dropped)))
             if kept != parallel:
                 edges[kept, half & 1] = stays
-                link_in(rings, heads, degrees, stays, half)
+                link_in(rings, heads, degrees, stays, int(np.int64(half)))
                 if table[slot] == 0:
                     entries += 1
                 table[slot] = kept + 1

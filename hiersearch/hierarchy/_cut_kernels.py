@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._compile import compiled
+from hiersearch._compile import compiled, compiled_part
 
 
 @compiled
@@ -83,9 +83,7 @@ def horizontal_sweep(
     costs: NDArray[np.float64],
     order: NDArray[np.int64],
     n_leaves: int,
-) -> tuple[
-    NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]
-]:
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Cost and number of regions of every horizontal cut, the finest first.
 
     ``order`` lists the inner nodes by ``altitudes`` (increasing towards the root). Returns
@@ -251,7 +249,8 @@ def tables_by_regions(
         shift[node] = moved
         length[node] = min(most, count + fewest - 1)
     root = n_nodes - 1
-    return buffer[position[root] : position[root] + length[root]] + shift[root]
+    table: NDArray[np.float64] = buffer[position[root] : position[root] + length[root]]
+    return table + np.float64(shift[root])
 
 
 @compiled
@@ -278,14 +277,14 @@ def cut_by_regions(
             own = 1
             if leaves[light] > 1:
                 fewest = c - offsets[node] + 1
-                own = np.int64(choices[places[light] + wanted - fewest]) + 1
+                own = int(np.int64(choices[places[light] + wanted - fewest])) + 1
             stack.append((light, own))
             wanted -= own
         stack.append((children[offsets[node]], wanted))
     return np.sort(nodes[:filled])
 
 
-@compiled
+@compiled_part
 def _melt(
     a: int,
     b: int,

@@ -6,7 +6,7 @@ Grids come as three sides (depth, height, width), with depth 1 for images, and f
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._compile import compiled
+from hiersearch._compile import compiled, compiled_part
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -39,7 +39,7 @@ def relabel_small_range(labels: Ids, low: int, span: int) -> tuple[Labels, int]:
     return compact, count
 
 
-@compiled
+@compiled_part
 def scattered(key: int, mask: int) -> int:
     """Return a table position for a key: multiplicative hashing, high bits folded down."""
     product = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -82,7 +82,7 @@ def number_by_first_sight(labels: Ids) -> tuple[Labels, Ids]:
     return numbers, distinct[:count]
 
 
-@compiled
+@compiled_part
 def contrast(values: Values, one: int, other: int, kind: int) -> float:
     """Return the contrast of two pixels; 0 if there are no channels."""
     result = 0.0
@@ -165,10 +165,11 @@ def boundaries(
                 statistics[edge, 1] += value
                 statistics[edge, 2] = min(statistics[edge, 2], value)
                 statistics[edge, 3] = max(statistics[edge, 3], value)
-    return _in_order(ends, statistics, count, n_regions)
+    # The conversion spares a second compilation for the literal that count begins as.
+    return _in_order(ends, statistics, int(np.int64(count)), n_regions)
 
 
-@compiled
+@compiled_part
 def _grown(
     ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
 ) -> tuple[Labels, NDArray[np.int32], Floats]:
@@ -189,7 +190,7 @@ def _grown(
     return table, more_ends, more_statistics
 
 
-@compiled
+@compiled_part
 def _in_order(
     ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
 ) -> tuple[NDArray[np.int32], Floats]:

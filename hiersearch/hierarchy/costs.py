@@ -88,7 +88,9 @@ def region_costs(
     if not (np.isfinite(class_weight) and class_weight >= 0):
         raise ValueError(f"class_weight must be a number of at least 0, got {class_weight!r}")
     if class_weight > 0 and not _has_classes(goal):
-        raise TypeError(f"class_weight needs a soft target whose channels are classes, got {goal!r}")
+        raise TypeError(
+            f"class_weight needs a soft target whose channels are classes, got {goal!r}"
+        )
     if isinstance(goal, Affinities):
         return _affinity_costs(tree, goal)
     return _membership_costs(tree, goal, class_weight)
@@ -113,13 +115,13 @@ def _membership_costs(
         sums = _dense_leaf_sums(tree, values, measure)
         costs, found = kernels.dense_costs(tree.parents, sums, sizes, weight)
         names = found if class_weight > 0 else None
-        squares = float(np.square(metric_kernels.channel_sums(
-            values, np.empty((0, 0), np.int32), measure, n_channels
-        )).sum())
-    else:
-        rows = kernels.sparse_leaf_sums(
-            values, channels, leaf_map, measure, n_leaves, n_channels
+        squares = float(
+            np.square(
+                metric_kernels.channel_sums(values, np.empty((0, 0), np.int32), measure, n_channels)
+            ).sum()
         )
+    else:
+        rows = kernels.sparse_leaf_sums(values, channels, leaf_map, measure, n_leaves, n_channels)
         costs = kernels.sparse_costs(tree.parents, *rows, sizes)
         sums = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
         squares = float(np.square(sums).sum())
@@ -196,7 +198,7 @@ def leaf_layout(
 
 
 def leaf_counts(tree: MergeTree) -> NDArray[np.int64]:
-    """Number of leaves under each node. O(nodes)."""
+    """Count the leaves under each node. O(nodes)."""
     counts = np.zeros(tree.n_nodes)
     counts[: tree.n_leaves] = 1
     kernels.sum_up(tree.parents, counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class RegionCurve:
     """(K,) normalised distance of the nearest cut into k regions, at k − 1; +inf: there is none."""
     places: NDArray[np.int64]
     """(n_nodes,) where the splits of a node's siblings begin in ``choices``."""
-    choices: NDArray[np.uint16] | NDArray[np.uint32]
+    choices: NDArray[np.unsignedinteger[Any]]
     """Numbers of regions, less one, that light children get in the best splits."""
 
     def cut(self, regions: int) -> CutResult:
@@ -111,7 +112,8 @@ def nearest_cuts_by_regions(
     offsets, children, starts = leaf_layout(tree)
     leaves = leaf_counts(tree)
     places, n_choices = kernels.choice_layout(offsets, children, leaves, bound)
-    choices = np.empty(n_choices, np.uint16 if bound <= 2**16 else np.uint32)
+    kind: type[np.unsignedinteger[Any]] = np.uint16 if bound <= 2**16 else np.uint32
+    choices = np.empty(n_choices, kind)
     table = kernels.tables_by_regions(
         costs.costs, offsets, children, starts, leaves, bound, places, choices, False
     )
@@ -123,7 +125,7 @@ def nearest_cuts_by_regions(
 def log10_cuts_by_regions(
     tree: MergeTree, most: int, costs: RegionCosts | None = None
 ) -> NDArray[np.float64]:
-    """Common logarithm of the number of cuts into 1..``most`` regions; −inf where there is none.
+    """Return log10 of the numbers of cuts into 1..``most`` regions; −inf where there is none.
 
     Parameters
     ----------

@@ -289,7 +289,7 @@ def nearest_cut(
 
 
 def log10_cuts(tree: MergeTree, costs: RegionCosts | None = None) -> float:
-    """Common logarithm of the number of cuts of a tree, of those allowed if costs are given.
+    """Return log10 of the number of cuts of a tree, of those allowed if costs are given.
 
     Examples
     --------

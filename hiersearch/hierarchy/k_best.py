@@ -174,7 +174,9 @@ class _LazyCuts:
         _, last, ranks = self.unfollowed[node]
         kids = self._children(node)
         raised = range(last, len(kids))
-        pending = [(kids[i], ranks[i] + 1) for i in raised if not self._known(kids[i], ranks[i] + 1)]
+        pending = [
+            (kids[i], ranks[i] + 1) for i in raised if not self._known(kids[i], ranks[i] + 1)
+        ]
         if pending:
             return pending
         del self.unfollowed[node]

@@ -143,7 +143,7 @@ def match(
         best = nearest_cut(tree, costs, regions=regions)
     with _timed(seconds, "horizontal cut"):
         horizontal = _horizontal(tree, costs)
-    nearest = (best,)
+    nearest: tuple[CutResult, ...] = (best,)
     if top > 1:
         with _timed(seconds, f"{top} nearest cuts"):
             nearest = tuple(nearest_cuts(tree, costs, top))
@@ -223,7 +223,7 @@ def _guiding_heights(
         heights += 1 - goal.values.mean(axis=0).reshape(goal.grid)
     elif isinstance(goal, Memberships):
         heights += _steepest(goal.values.reshape(-1, *goal.grid))
-    else:
+    elif isinstance(goal, Partition):
         heights += _changes(goal.labels())
     return heights
 

@@ -47,7 +47,8 @@ def superpixels(
         Boundary map that "watershed" floods in place of the image's gradient.
     **options
         Further arguments of scikit-image's function of that name, such as ``compactness`` (20 for
-        three channels, else 0.2, if left out) for "slic" or ``scale`` and ``min_size`` for "felzenszwalb".
+        three channels, else 0.2, if left out) for "slic", or ``scale`` and ``min_size`` for
+        "felzenszwalb".
 
     Returns
     -------

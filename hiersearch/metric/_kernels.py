@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._compile import compiled
+from hiersearch._compile import compiled, compiled_part
 
 
 @compiled
@@ -200,7 +200,7 @@ def sparse_overlap_square_sum(
     return sum_of_squares(sums)
 
 
-@compiled
+@compiled_part
 def _slot(keys: NDArray[np.int64], key: Any) -> Any:
     """Slot of ``key`` in an open-addressing table whose size is a power of two, or a free one."""
     mask = keys.size - 1

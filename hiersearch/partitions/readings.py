@@ -141,9 +141,7 @@ def boundary_memberships(
         # Neighbours share a side here as in the watershed, so that a thin diagonal ridge parts two
         # minima. The margin makes "at least depth" hold in floats.
         sides = ndimage.generate_binary_structure(field.ndim, 1)
-        minima = morphology.h_minima(  # type: ignore[no-untyped-call]
-            field, depth * (1 - 1e-6), footprint=sides
-        )
+        minima = morphology.h_minima(field, depth * (1 - 1e-6), footprint=sides)
         seeds = _components(minima, background=0)
     n_seeds = int(seeds.max())
     if n_seeds <= 1:
@@ -151,7 +149,7 @@ def boundary_memberships(
         return Memberships(
             field.shape, weights, "boundaries", ones, np.zeros((1, field.size), np.int32), 1
         )
-    basins = segmentation.watershed(field, seeds)  # type: ignore[no-untyped-call]
+    basins = segmentation.watershed(field, seeds)
     basins = basins.reshape(-1) - 1
     most = min(neighbours, n_seeds)
     if spread == "passes":
@@ -168,7 +166,7 @@ def _components(labels: NDArray[Any], background: int) -> NDArray[np.int32]:
     """Label the 4-connected (in 3-D 6-connected) components of equal values from 1."""
     from skimage import measure
 
-    found = measure.label(labels, background=background, connectivity=1)  # type: ignore[no-untyped-call]
+    found = measure.label(labels, background=background, connectivity=1)
     return np.asarray(found, np.int32).reshape(labels.shape)
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_searches_agree_on_a_larger_tree():
     assert hull.distances == pytest.approx(curve.distances[hull.regions - 1], abs=1e-12)
     first = nearest_cuts(tree, target, 50)
     assert first[0].distance == pytest.approx(best.distance, abs=1e-12)
-    assert all(a.distance <= b.distance + 1e-15 for a, b in zip(first, first[1:], strict=False))
+    assert all(a.distance <= b.distance + 1e-15 for a, b in itertools.pairwise(first))
     total = np.logaddexp.reduce(log10_cuts_by_regions(tree, 300) * math.log(10))
     assert total / math.log(10) == pytest.approx(log10_cuts(tree))
 

@@ -1,0 +1,7 @@
+"""Leave doctests of torch-only modules out where torch, an extra, is not installed."""
+
+import importlib.util
+
+collect_ignore = []
+if importlib.util.find_spec("torch") is None:
+    collect_ignore += ["hiersearch/networks/unet.py", "hiersearch/networks/loading.py"]
