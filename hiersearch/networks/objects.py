@@ -9,9 +9,7 @@ from hiersearch.partitions.partition import as_measure
 from hiersearch.partitions.soft import Memberships, checked_probabilities
 
 
-def nuclei_target(
-    probabilities: ArrayLike, *, measure: ArrayLike | None = None
-) -> Memberships:
+def nuclei_target(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
     """Read background, interior and boundary channels as one background and many objects.
 
     Interior is what the boundary channel keeps apart: each connected component of the pixels

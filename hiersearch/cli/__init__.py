@@ -1,0 +1,59 @@
+"""The command line: ``hiersearch demo``, ``match`` and ``compare``.
+
+Only Typer is imported here; each command imports what it needs once it runs, so that help and
+usage errors come at once. Exit codes: 0 success, 2 usage or bad input, 130 interrupted.
+"""
+
+from typing import Annotated
+
+import typer
+
+from hiersearch.cli.compare import compare
+from hiersearch.cli.demo import demo
+from hiersearch.cli.errors import PlainErrors
+from hiersearch.cli.match import match
+
+app = typer.Typer(
+    name="hiersearch",
+    cls=PlainErrors,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find the partition of an image's hierarchy that is nearest to a network's soft output.",
+)
+app.command()(demo)
+app.command()(match)
+app.command()(compare)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from hiersearch import __version__
+
+        typer.echo(f"hiersearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find the partition of an image's hierarchy that is nearest to a network's soft output."""
+
+
+def main() -> None:
+    """Run the command line."""
+    import sys
+    import warnings
+
+    if not sys.warnoptions:
+        # Libraries' warnings are for programmers; what concerns the user is an error here.
+        warnings.simplefilter("ignore")
+    app(prog_name="hiersearch")
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,54 @@
+"""``hiersearch demo``: the whole way on a bundled image."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiersearch.cli.console import progress, write_json
+from hiersearch.cli.outputs import checked_folder
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the picture and the label map.")
+    ] = Path("hiersearch-demo"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write only JSON to standard output.")
+    ] = False,
+) -> None:
+    """Bundled image → shipped network → hierarchy → nearest cut, with table and picture."""
+    folder = checked_folder(out)
+    begin = time.perf_counter()
+    with progress("Running the network", as_json):
+        from hiersearch.cli.results import Job, print_results, write_results
+        from hiersearch.data import demo_image
+        from hiersearch.hierarchy.matching import DEFAULT_LINKAGE, DEFAULT_SUPERPIXELS
+        from hiersearch.hierarchy.matching import match as find_match
+        from hiersearch.networks import nuclei_network, nuclei_target
+
+        network = nuclei_network()
+        image = demo_image()
+        seconds = {"loading": time.perf_counter() - begin}
+        begin = time.perf_counter()
+        probabilities = network(image)
+        target = nuclei_target(probabilities)
+        seconds["network"] = time.perf_counter() - begin
+    with progress("Searching the hierarchy", as_json):
+        found = find_match(image, target)
+    job = Job("nuclei.png", {"network": "nuclei"}, "objects", DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
+    with progress("Drawing", as_json):
+        summary = write_results(
+            folder,
+            image,
+            found,
+            job,
+            seconds | found.seconds,
+            probabilities=probabilities,
+            channel_names=network.channels,
+        )
+    if as_json:
+        write_json(summary)
+    else:
+        print_results(summary)

@@ -1,0 +1,156 @@
+"""From the files and options of ``hiersearch match`` to arrays and a target."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch.cli.errors import UsageError
+from hiersearch.partitions import SoftPartition
+from hiersearch.partitions.files import read_image, read_label_map, read_probabilities
+
+# What may hold a bare boundary map, without an axis of channels.
+_MAP_ENDINGS = (".npy", ".png", ".tif", ".tiff")
+
+
+def opened_image(path: Path) -> NDArray[Any]:
+    """Read an image; an alpha channel that is opaque everywhere says nothing and is dropped."""
+    image = read_image(path)
+    if path.suffix.lower() == ".png" and image.ndim == 3 and image.shape[-1] in (2, 4):
+        alpha = image[..., -1]
+        if (alpha == np.iinfo(alpha.dtype).max).all():
+            image = image[..., :-1]
+    if image.ndim == 3 and image.shape[-1] == 1:
+        return np.ascontiguousarray(image[..., 0])
+    return np.ascontiguousarray(image)
+
+
+def possible_grids(image: NDArray[Any]) -> list[tuple[int, ...]]:
+    """Return the grids that an image may have: its last axis may be one of channels."""
+    grids = [image.shape] if image.ndim in (2, 3) else []
+    if image.ndim > 2:
+        grids.append(image.shape[:-1])
+    return grids
+
+
+def soft_channels(
+    path: Path, axis: int | None, image: NDArray[Any], image_path: Path, reading: str
+) -> NDArray[Any]:
+    """Read a soft output and bring its channels to the front, (k, *grid), on the image's grid.
+
+    Raises
+    ------
+    UsageError
+        If the shapes do not fit, or fit in several ways and ``axis`` is not given.
+    FileFormatError, TypeError, ValueError, OSError
+        As :func:`hiersearch.partitions.files.read_probabilities`.
+    """
+    grids = possible_grids(image)
+    if reading == "boundaries" and axis is None and path.suffix.lower() in _MAP_ENDINGS:
+        field = _bare_map(path, grids)
+        if field is not None:
+            return field[None]
+    array = read_probabilities(path, channel_axis=0)  # the order of its axes as stored
+    left = [array.shape[:i] + array.shape[i + 1 :] for i in range(array.ndim)]
+    if axis is not None and not -array.ndim <= axis < array.ndim:
+        raise UsageError(
+            f"--channel-axis must be within {-array.ndim}..{array.ndim - 1} for {path} "
+            f"with shape {array.shape}, got {axis}"
+        )
+    fitting = [i for i, grid in enumerate(left) if grid in grids]
+    wanted = range(array.ndim) if axis is None else [axis % array.ndim]
+    chosen = [i for i in wanted if i in fitting]
+    if len(chosen) == 1:
+        return np.ascontiguousarray(np.moveaxis(array, chosen[0], 0))
+    shapes = f"{path} has shape {array.shape} and {image_path} has shape {image.shape}"
+    options = ", ".join(f"{i} leaves {grid}" for i, grid in enumerate(left))
+    if chosen:
+        raise UsageError(
+            f"--channel-axis must be given, since axes {fitting} all fit: {shapes} "
+            f"(channel axis {options})"
+        )
+    if axis is not None and fitting:
+        raise UsageError(
+            f"--channel-axis {axis} does not fit the image: {shapes} (channel axis {options})"
+        )
+    raise UsageError(
+        f"image and soft output must share one grid, but {shapes} (channel axis {options})"
+    )
+
+
+def _bare_map(path: Path, grids: list[tuple[int, ...]]) -> NDArray[Any] | None:
+    """Read a boundary map without channels, or return None if the file has another shape."""
+    field = read_image(path)
+    if field.shape not in grids:
+        return None
+    if field.dtype.kind in "iu":
+        # Pictures of probabilities: the range of the type stands for 0..1.
+        info = np.iinfo(field.dtype)
+        return ((field.astype(np.float64) - info.min) / (float(info.max) - info.min)).astype("f4")
+    return field.astype(np.float32)
+
+
+def parsed_offsets(text: str) -> list[list[int]]:
+    """Parse offsets such as ``0,1;1,0``."""
+    rows = [row.strip() for row in text.strip().strip(";").split(";")]
+    if not all(re.fullmatch(r"[+-]?\d+(\s*,\s*[+-]?\d+)+", row) for row in rows):
+        raise UsageError(
+            "--offsets must be whole numbers, one offset for each channel, like '0,1;1,0', "
+            f"got {text!r}"
+        )
+    offsets = [[int(step) for step in row.split(",")] for row in rows]
+    if len({len(offset) for offset in offsets}) != 1:
+        raise UsageError(f"--offsets must all have one length, got {text!r}")
+    return offsets
+
+
+def target_of(
+    channels: NDArray[Any], reading: str, offsets: list[list[int]] | None, source: str
+) -> SoftPartition:
+    """Read channels (k, *grid) as a target; a fault is reported with the name of its source."""
+    try:
+        match reading:
+            case "regions":
+                return SoftPartition.from_regions(channels)
+            case "classes":
+                return SoftPartition.from_classes(channels)
+            case "boundaries":
+                if channels.shape[0] != 1:
+                    raise UsageError(
+                        f"the boundaries reading needs one channel, got {channels.shape[0]}"
+                    )
+                return SoftPartition.from_boundaries(channels[0])
+            case _:
+                return SoftPartition.from_affinities(channels, offsets or [])
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{source}: {error}") from error
+
+
+def network_channels(
+    image: NDArray[Any], network: str, activation: str | None, reading: str
+) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Run the shipped network or one from a file: probabilities (k, H, W) and channel names."""
+    from hiersearch.networks import load_network, nuclei_network
+
+    if network == "nuclei":
+        loaded = nuclei_network()
+    else:
+        # A softmax over channels that exclude each other; boundaries and affinities don't.
+        usual = "softmax" if reading in ("regions", "classes") else "sigmoid"
+        loaded = load_network(network, activation=activation or usual)  # type: ignore[arg-type]
+    return loaded(image), loaded.channels
+
+
+def superpixel_labels(path: Path, grid: tuple[int, ...]) -> NDArray[np.integer[Any]]:
+    """Read a label map that gives the superpixels."""
+    labels = read_label_map(path)
+    if labels.shape != grid:
+        raise UsageError(
+            f"superpixels must lie on the grid {grid} of the image, "
+            f"but {path} has shape {labels.shape}"
+        )
+    return labels

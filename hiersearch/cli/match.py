@@ -1,0 +1,250 @@
+"""``hiersearch match``: from an image and a soft output to the nearest partition."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hiersearch.cli.console import progress, write_json
+from hiersearch.cli.errors import UsageError
+from hiersearch.cli.outputs import checked_folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+READINGS = ("regions", "classes", "boundaries", "affinities")
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+SUPERPIXELS = ("guided", "slic", "felzenszwalb", "watershed", "pixels")
+COUNTED = ("guided", "slic", "watershed")
+LINKAGES = (
+    "soft-mix",
+    "average",
+    "single",
+    "complete",
+    "mean-colour",
+    "ward",
+    "watershed-area",
+    "watershed-volume",
+    "watershed-dynamics",
+)
+SHIPPED = "nuclei"
+
+
+def match(
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or NPY.", metavar="IMAGE")],
+    soft: Annotated[
+        Path | None,
+        typer.Option(help="Soft output: .npy, .npz or .pt, channels on --channel-axis."),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
+            metavar=f"FILE|{SHIPPED}",
+        ),
+    ] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
+    ] = None,
+    channel_axis: Annotated[
+        int | None,
+        typer.Option(help="Axis of --soft with the channels, if its shape leaves a doubt."),
+    ] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes probabilities of the output of --network FILE: softmax (usual for "
+            "regions and classes), sigmoid (usual for boundaries and affinities) or none.",
+            metavar="NAME",
+        ),
+    ] = None,
+    superpixels: Annotated[
+        str,
+        typer.Option(
+            help=f"Leaves of the hierarchy: {', '.join(SUPERPIXELS)}, or a label map file.",
+            metavar="NAME|FILE",
+        ),
+    ] = "guided",
+    superpixel_count: Annotated[
+        int | None, typer.Option(help="About how many; one for every 75 pixels unless given.")
+    ] = None,
+    linkage: Annotated[
+        str,
+        typer.Option(help=f"How unlike two regions are: {', '.join(LINKAGES)}.", metavar="NAME"),
+    ] = "soft-mix",
+    regions: Annotated[
+        int | None, typer.Option(help="The exact number of regions.", metavar="K")
+    ] = None,
+    minimum_size: Annotated[float, typer.Option(help="Smallest region, in pixels.")] = 0.0,
+    top: Annotated[
+        int, typer.Option(help="Write the N nearest distinct partitions.", metavar="N")
+    ] = 1,
+    class_weight: Annotated[
+        float, typer.Option(help="λ of the class term (classes reading).")
+    ] = 0.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; IMAGE's name with -match unless given.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write only JSON to standard output.")
+    ] = False,
+) -> None:
+    """Find the partition of IMAGE's hierarchy that is nearest to a network's soft output.
+
+    Give --soft FILE or --network FILE with --reading, or --network nuclei.
+
+    Writes the label map (PNG or TIFF, and NPY), two pictures and a summary in JSON.
+    """
+    _check_source(soft, network, reading, channel_axis, activation)
+    _check_offsets(reading, offsets)
+    _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
+    folder = checked_folder(Path(f"{image.stem}-match") if out is None else out)
+    seconds: dict[str, float] = {}
+    begin = time.perf_counter()
+    with progress("Reading", as_json):
+        from hiersearch.cli import inputs
+
+        steps = None if offsets is None else inputs.parsed_offsets(offsets)
+        pixels = inputs.opened_image(image)
+        seconds["reading"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    with progress("Preparing the soft output", as_json):
+        names: tuple[str, ...] | None = None
+        if soft is not None:
+            assert reading is not None
+            channels = inputs.soft_channels(soft, channel_axis, pixels, image, reading)
+            target = inputs.target_of(channels, reading, steps, str(soft))
+        else:
+            assert network is not None
+            channels, names = inputs.network_channels(
+                pixels, network, activation, reading or "objects"
+            )
+            target = _network_target(channels, network, reading, steps)
+        seconds["soft output" if network is None else "network"] = time.perf_counter() - begin
+    leaves: str | NDArray[Any] = superpixels
+    if superpixels not in SUPERPIXELS:
+        leaves = inputs.superpixel_labels(Path(superpixels), target.grid)
+    with progress("Searching the hierarchy", as_json):
+        from hiersearch.cli.results import Job, print_results, write_results
+        from hiersearch.hierarchy.matching import match as find_match
+
+        found = find_match(
+            pixels,
+            target,
+            superpixels=leaves,
+            superpixel_count=superpixel_count,
+            linkage=linkage,
+            regions=regions,
+            minimum_size=minimum_size,
+            class_weight=class_weight,
+            top=top,
+        )
+    source = {"network": str(network)} if soft is None else {"soft": str(soft)}
+    job = Job(str(image), source, reading or "objects", superpixels, linkage, class_weight)
+    with progress("Drawing", as_json):
+        summary = write_results(
+            folder,
+            pixels,
+            found,
+            job,
+            seconds | found.seconds,
+            probabilities=None if reading == "affinities" else channels,
+            channel_names=names,
+        )
+    if as_json:
+        write_json(summary)
+    else:
+        print_results(summary)
+
+
+def _network_target(
+    channels: "NDArray[Any]", network: str, reading: str | None, steps: list[list[int]] | None
+) -> Any:
+    from hiersearch.cli.inputs import target_of
+
+    if reading is not None:
+        return target_of(channels, reading, steps, f"output of network {network}")
+    from hiersearch.networks import nuclei_target
+
+    return nuclei_target(channels)
+
+
+def _check_source(
+    soft: Path | None,
+    network: str | None,
+    reading: str | None,
+    channel_axis: int | None,
+    activation: str | None,
+) -> None:
+    """Check that one source is given, with the options that belong to it."""
+    if (soft is None) == (network is None):
+        got = "both" if soft is not None else "neither"
+        raise UsageError(f"give exactly one of --soft and --network, got {got}")
+    _check_choice("--reading", reading, READINGS)
+    _check_choice("--activation", activation, ACTIVATIONS)
+    if network == SHIPPED:
+        for name, value in (("--reading", reading), ("--activation", activation)):
+            if value is not None:
+                raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
+    elif reading is None:
+        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
+    if soft is None and channel_axis is not None:
+        raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
+    if soft is not None and activation is not None:
+        raise UsageError(
+            f"--activation is for --network only, got {activation!r} with --soft, "
+            "which must hold probabilities"
+        )
+
+
+def _check_offsets(reading: str | None, offsets: str | None) -> None:
+    if reading == "affinities" and offsets is None:
+        raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
+    if reading != "affinities" and offsets is not None:
+        raise UsageError(f"--offsets is for --reading affinities only, got {offsets!r}")
+
+
+def _check_search(
+    superpixels: str,
+    superpixel_count: int | None,
+    linkage: str,
+    regions: int | None,
+    minimum_size: float,
+    top: int,
+    class_weight: float,
+) -> None:
+    _check_choice("--linkage", linkage, LINKAGES)
+    if superpixels not in SUPERPIXELS and not os.path.exists(superpixels):
+        raise UsageError(
+            f"--superpixels must be one of {', '.join(SUPERPIXELS)} or a label map file, "
+            f"got {superpixels!r}"
+        )
+    if superpixel_count is not None and superpixels not in COUNTED:
+        raise UsageError(
+            f"--superpixel-count is for --superpixels {', '.join(COUNTED)} only, "
+            f"got {superpixel_count} with {superpixels}"
+        )
+    for name, number in (
+        ("--superpixel-count", superpixel_count),
+        ("--regions", regions),
+        ("--top", top),
+    ):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, got {number}")
+    if regions is not None and top > 1:
+        raise UsageError(f"--top cannot be combined with --regions, got {top} and {regions}")
+    for name, value in (("--minimum-size", minimum_size), ("--class-weight", class_weight)):
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"{name} must be a number of at least 0, got {value}")
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

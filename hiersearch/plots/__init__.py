@@ -1,0 +1,25 @@
+"""Pictures of images, soft partitions, partitions and searches.
+
+Pixel pictures (:func:`overlay`, :func:`soft_picture`) are plain uint8 arrays; figures
+(:func:`curve_picture`, :func:`match_figure`) are Matplotlib figures that never touch pyplot's
+global state. This is the only package that imports Matplotlib.
+"""
+
+from hiersearch.plots.colours import region_colours
+from hiersearch.plots.curve import curve_picture
+from hiersearch.plots.figures import match_figure
+from hiersearch.plots.pixels import image_picture, overlay, shown_slice
+from hiersearch.plots.saving import save_figure, save_picture
+from hiersearch.plots.soft import soft_picture
+
+__all__ = [
+    "curve_picture",
+    "image_picture",
+    "match_figure",
+    "overlay",
+    "region_colours",
+    "save_figure",
+    "save_picture",
+    "shown_slice",
+    "soft_picture",
+]

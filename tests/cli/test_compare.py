@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from sklearn.metrics.cluster import pair_confusion_matrix
+
+from tests.cli.running import parsed, refused, run, write_labels
+
+
+@pytest.fixture
+def maps(tmp_path):
+    rng = np.random.default_rng(5)
+    a = np.repeat(np.repeat(rng.integers(0, 4, (4, 5)), 3, 0), 3, 1)
+    b = np.where(rng.random(a.shape) < 0.2, 9, a)
+    return write_labels(tmp_path / "a.npy", a), write_labels(tmp_path / "b.tif", b), a, b
+
+
+def test_all_parts_agree_with_scikit_learns_pair_counts(maps):
+    path_a, path_b, a, b = maps
+    summary = parsed(run("compare", path_a, path_b, "--json"))
+    pairs = pair_confusion_matrix(a.ravel(), b.ravel())
+    parts = summary["parts"]
+    assert parts["joined_only_in_a"] == pairs[1, 0]
+    assert parts["joined_only_in_b"] == pairs[0, 1]
+    assert summary["rho"] == pairs[1, 0] + pairs[0, 1]
+    assert summary["rho"] == parts["sum_a2"] + parts["sum_b2"] - 2 * parts["sum_n2"]
+    # Ordered pairs, each pixel with itself among them.
+    assert parts["joined_in_both"] == pairs[1, 1] + a.size
+    assert summary["distance"] == pytest.approx(summary["rho"] / a.size**2, rel=1e-12)
+    assert summary["jaccard"] == pytest.approx(
+        summary["rho"] / (pairs[1, 0] + pairs[0, 1] + parts["joined_in_both"])
+    )
+    assert 0 < summary["adapted_rand_error"] < 1
+    assert summary["variation_of_information"] > 0
+
+
+def test_region_statistics(maps):
+    path_a, path_b, a, _ = maps
+    summary = parsed(run("compare", path_a, path_b, "--json"))
+    sizes = np.unique(a, return_counts=True)[1]
+    assert summary["a"]["regions"] == sizes.size
+    found = [summary["a"][key] for key in ("smallest", "median", "largest")]
+    assert found == [sizes.min(), np.median(sizes), sizes.max()]
+
+
+def test_the_same_partition_under_other_labels(tmp_path, maps):
+    path_a, _, a, _ = maps
+    renamed = write_labels(tmp_path / "renamed.npy", a.astype(np.int64) * -(10**12) - 3)
+    summary = parsed(run("compare", path_a, renamed, "--json"))
+    assert summary["distance"] == summary["rho"] == summary["jaccard"] == 0
+    assert summary["adapted_rand_error"] == pytest.approx(0, abs=1e-12)
+    assert "the same partition" in run("compare", path_a, renamed).stdout
+
+
+def test_ignored_pixels_play_no_part(tmp_path, maps):
+    path_a, path_b, a, b = maps
+    kept = a != 2
+    summary = parsed(run("compare", path_a, path_b, "--ignore", 2, "--json"))
+    pairs = pair_confusion_matrix(a[kept], b[kept])
+    assert summary["rho"] == pairs[1, 0] + pairs[0, 1]
+    assert summary["total_measure"] == kept.sum()
+    assert summary["a"]["regions"] == len(np.unique(a[kept]))
+
+
+def test_a_measure_weighs_pixels(tmp_path, maps):
+    path_a, path_b, a, b = maps
+    weights = np.random.default_rng(1).integers(0, 4, a.shape)
+    np.save(tmp_path / "measure.npy", weights)
+    measured = ("--measure", tmp_path / "measure.npy", "--json")
+    summary = parsed(run("compare", path_a, path_b, *measured))
+    joined = [(m.ravel()[:, None] == m.ravel()) for m in (a, b)]
+    product = np.outer(weights.ravel(), weights.ravel())
+    assert summary["rho"] == (product * (joined[0] != joined[1])).sum()
+    assert summary["adapted_rand_error"] is None
+
+
+def test_the_table_names_everything(maps):
+    result = run("compare", *maps[:2])
+    assert result.exit_code == 0
+    for part in ("distance", "Σn²", "only in A", "Jaccard", "Rand", "smallest", "b.tif"):
+        assert part in result.stdout
+
+
+def test_bad_input(tmp_path, maps):
+    path_a, path_b, a, _ = maps
+    np.save(tmp_path / "float.npy", a.astype(float))
+    refused(run("compare", path_a, tmp_path / "float.npy"), "float.npy", "integer type", "float64")
+    other = write_labels(tmp_path / "other.npy", a[:-1])
+    wanted = ("must share one grid", "shape (12, 15)", "shape (11, 15)")
+    refused(run("compare", path_a, other, "--json"), *wanted)
+    refused(run("compare", path_a, tmp_path / "absent.png"), "absent.png: no such file")
+    path_b.write_bytes(path_b.read_bytes()[:100])
+    refused(run("compare", path_a, path_b), "cannot read", "b.tif")
+    refused(run("compare", path_a), "Missing argument 'B'")
+    one = write_labels(tmp_path / "one.npy", a * 0)
+    refused(run("compare", one, one, "--ignore", 0), "--ignore 0 leaves no pixel")
+    np.save(tmp_path / "measure.npy", np.ones((2, 2)))
+    refused(run("compare", one, one, "--measure", tmp_path / "measure.npy"), "--measure", "(2, 2)")
+    np.save(tmp_path / "measure.npy", -np.ones(a.shape))
+    refused(run("compare", one, one, "--measure", tmp_path / "measure.npy"), "negative")
