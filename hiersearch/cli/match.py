@@ -92,6 +92,9 @@ def match(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; IMAGE's name with -match unless given.")
     ] = None,
+    overview: Annotated[
+        bool, typer.Option("--overview", help="Also draw all steps and the curve in one figure.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write only JSON to standard output.")
     ] = False,
@@ -100,7 +103,7 @@ def match(
 
     Give --soft FILE or --network FILE with --reading, or --network nuclei.
 
-    Writes the label map (PNG or TIFF, and NPY), two pictures and a summary in JSON.
+    Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
     _check_source(soft, network, reading, channel_axis, activation)
     _check_offsets(reading, offsets)
@@ -147,7 +150,9 @@ def match(
             top=top,
         )
     source = {"network": str(network)} if soft is None else {"soft": str(soft)}
-    job = Job(str(image), source, reading or "objects", superpixels, linkage, class_weight)
+    job = Job(
+        str(image), source, reading or "objects", superpixels, linkage, class_weight, overview
+    )
     with progress("Drawing", as_json):
         summary = write_results(
             folder,

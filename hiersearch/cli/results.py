@@ -37,12 +37,14 @@ class Job:
     """Name of the linkage."""
     class_weight: float = 0.0
     """λ of the class property term."""
+    overview: bool = True
+    """Whether to draw the figure of six panels, which takes Matplotlib a second or two."""
 
 
 def summary_of(match: Match, job: Job, seconds: dict[str, float], folder: Path) -> dict[str, Any]:
     """Return the JSON summary of a match; files are named as :func:`write_results` does."""
     best, horizontal = match.best, match.horizontal
-    names = file_names(match)
+    names = file_names(match, job)
     finest = float(horizontal_curve(match.tree, match.costs).distances[0])
     rho = float(distance(match.target, best.partition)) if job.class_weight else best.distance
     summary: dict[str, Any] = {
@@ -96,16 +98,18 @@ def _rank_name(place: int) -> str:
     return f"labels-{place + 1}.npy"
 
 
-def file_names(match: Match) -> dict[str, str]:
+def file_names(match: Match, job: Job) -> dict[str, str]:
     """Return the names of the files that a match writes."""
     fits = len(match.tree.grid) == 2 and match.best.n_regions <= 2**16
-    return {
+    names = {
         "partition": "labels.npy",
         "label_map": "labels.png" if fits else "labels.tif",
         "overlay": "overlay.png",
-        "overview": "overview.png",
         "summary": "summary.json",
     }
+    if job.overview:
+        names["overview"] = "overview.png"
+    return names
 
 
 def write_results(
@@ -119,9 +123,9 @@ def write_results(
     channel_names: tuple[str, ...] | None,
 ) -> dict[str, Any]:
     """Write label maps, pictures and summary into ``folder``; return the summary."""
-    from hiersearch.plots import match_figure, overlay, save_figure, save_picture
+    from hiersearch.plots import overlay, save_picture
 
-    names = file_names(match)
+    names = file_names(match, job)
     labels = match.best.labels
     with staged(folder) as stage:
         begin = time.perf_counter()
@@ -130,18 +134,34 @@ def write_results(
         for place, cut in enumerate(match.nearest[1:], start=1):
             write_label_map(stage / _rank_name(place), cut.labels)
         save_picture(overlay(image, labels), stage / names["overlay"])
-        figure = match_figure(
-            image,
-            match,
-            probabilities=probabilities,
-            channel_names=channel_names,
-            title=Path(job.image).name,
-        )
-        save_figure(figure, stage / names["overview"])
+        if job.overview:
+            _write_overview(
+                stage / names["overview"], image, match, job, probabilities, channel_names
+            )
         seconds["writing"] = time.perf_counter() - begin
         summary = summary_of(match, job, seconds, folder)
         (stage / names["summary"]).write_text(as_json(summary) + "\n", encoding="utf-8")
     return summary
+
+
+def _write_overview(
+    path: Path,
+    image: NDArray[Any],
+    match: Match,
+    job: Job,
+    probabilities: NDArray[Any] | None,
+    channel_names: tuple[str, ...] | None,
+) -> None:
+    from hiersearch.plots import match_figure, save_figure
+
+    figure = match_figure(
+        image,
+        match,
+        probabilities=probabilities,
+        channel_names=channel_names,
+        title=Path(job.image).name,
+    )
+    save_figure(figure, path)
 
 
 def print_results(summary: dict[str, Any]) -> None:

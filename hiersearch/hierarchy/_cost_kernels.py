@@ -12,17 +12,6 @@ from hiersearch._compile import compiled
 
 
 @compiled
-def leaf_sizes(
-    leaf_map: NDArray[np.int32], measure: NDArray[np.float64], n_leaves: int
-) -> NDArray[np.float64]:
-    """Measure of each leaf; an empty ``measure`` means 1 everywhere."""
-    sizes = np.zeros(n_leaves)
-    for p in range(leaf_map.size):
-        sizes[leaf_map[p]] += measure[p] if measure.size != 0 else 1.0
-    return sizes
-
-
-@compiled
 def sum_up(parents: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     """Add, in place, each node's value to its parent's, leaves first."""
     for node in range(parents.size - 1):

@@ -77,68 +77,6 @@ def log_counts(
 
 
 @compiled
-def horizontal_sweep(
-    parents: NDArray[np.int64],
-    altitudes: NDArray[np.float64],
-    costs: NDArray[np.float64],
-    order: NDArray[np.int64],
-    n_leaves: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Cost and number of regions of every horizontal cut, the finest first.
-
-    ``order`` lists the inner nodes by ``altitudes`` (increasing towards the root). Returns
-    (altitudes, regions, finite costs, number of forbidden regions), one entry a distinct cut; the
-    first, at −inf, is the cut into leaves.
-    """
-    n_nodes = parents.size
-    below = np.zeros(n_nodes)
-    forbidden_below = np.zeros(n_nodes, np.int64)
-    degree = np.zeros(n_nodes, np.int64)
-    cost = 0.0
-    forbidden = 0
-    for node in range(n_nodes - 1):
-        parent = parents[node]
-        degree[parent] += 1
-        if np.isinf(costs[node]):
-            forbidden_below[parent] += 1
-        else:
-            below[parent] += costs[node]
-    for leaf in range(n_leaves):
-        if np.isinf(costs[leaf]):
-            forbidden += 1
-        else:
-            cost += costs[leaf]
-    most = n_nodes - n_leaves + 1
-    levels = np.empty(most)
-    regions = np.empty(most, np.int64)
-    totals = np.empty(most)
-    faults = np.empty(most, np.int64)
-    levels[0] = -np.inf
-    regions[0] = n_leaves
-    totals[0] = cost
-    faults[0] = forbidden
-    last = 0
-    count = n_leaves
-    for i in range(order.size):
-        node = order[i]
-        if last == 0 or altitudes[node] != levels[last]:
-            last += 1
-            levels[last] = altitudes[node]
-        count -= degree[node] - 1
-        cost -= below[node]
-        forbidden -= forbidden_below[node]
-        if np.isinf(costs[node]):
-            forbidden += 1
-        else:
-            cost += costs[node]
-        regions[last] = count
-        totals[last] = cost
-        faults[last] = forbidden
-    last += 1
-    return levels[:last], regions[:last], totals[:last], faults[:last]
-
-
-@compiled
 def choice_layout(
     offsets: NDArray[np.int64], children: NDArray[np.int64], leaves: NDArray[np.int64], most: int
 ) -> tuple[NDArray[np.int64], int]:

@@ -22,64 +22,11 @@ LARGER_VALUE = 2
 EMPTY = 0
 
 
-@compiled
-def relabel_small_range(labels: Ids, low: int, span: int) -> tuple[Labels, int]:
-    """Return labels numbered 0..n-1 in ascending order, and n; labels lie in low..low+span-1."""
-    number = np.zeros(span, dtype=np.int32)
-    for pixel in range(labels.shape[0]):
-        number[labels[pixel] - low] = 1
-    count = 0
-    for value in range(span):
-        if number[value] > 0:
-            number[value] = count
-            count += 1
-    compact = np.empty(labels.shape[0], dtype=np.int32)
-    for pixel in range(labels.shape[0]):
-        compact[pixel] = number[labels[pixel] - low]
-    return compact, count
-
-
 @compiled_part
 def scattered(key: int, mask: int) -> int:
     """Return a table position for a key: multiplicative hashing, high bits folded down."""
     product = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return int(np.int64((product >> np.uint64(32)) & np.uint64(mask)))
-
-
-@compiled
-def number_by_first_sight(labels: Ids) -> tuple[Labels, Ids]:
-    """Return labels numbered in the order in which they first occur, and the distinct labels."""
-    n_pixels = labels.shape[0]
-    capacity = 1024
-    table = np.zeros(capacity, dtype=np.int32)
-    distinct = np.empty(capacity, dtype=np.int64)
-    count = 0
-    numbers = np.empty(n_pixels, dtype=np.int32)
-    number = 0
-    for pixel in range(n_pixels):
-        label = labels[pixel]
-        if pixel == 0 or label != labels[pixel - 1]:
-            slot = scattered(label, capacity - 1)
-            while table[slot] != EMPTY and distinct[table[slot] - 1] != label:
-                slot = (slot + 1) & (capacity - 1)
-            if table[slot] == EMPTY:
-                distinct[count] = label
-                count += 1
-                table[slot] = count
-            number = table[slot] - 1
-            if 2 * count > capacity:
-                capacity *= 4
-                longer = np.empty(capacity, dtype=np.int64)
-                table = np.zeros(capacity, dtype=np.int32)
-                for known in range(count):
-                    longer[known] = distinct[known]
-                    slot = scattered(distinct[known], capacity - 1)
-                    while table[slot] != EMPTY:
-                        slot = (slot + 1) & (capacity - 1)
-                    table[slot] = known + 1
-                distinct = longer
-        numbers[pixel] = number
-    return numbers, distinct[:count]
 
 
 @compiled_part
@@ -100,18 +47,21 @@ def contrast(values: Values, one: int, other: int, kind: int) -> float:
 
 @compiled
 def boundaries(
-    leaf_map: Labels, sides: tuple[int, int, int], values: Values, kind: int, n_regions: int
-) -> tuple[NDArray[np.int32], Floats]:
-    """Return edges (m, 2), sorted, and their statistics (4, m): faces, sum, minimum, maximum.
+    leaf_map: Labels,
+    sides: tuple[int, int, int],
+    values: Values,
+    kind: int,
+    n_regions: int,
+    capacity: int,
+) -> tuple[NDArray[np.int32], Floats, int]:
+    """Return edges (m, 2), their statistics (m, 4): faces, sum, minimum, maximum; and m.
 
     One pass over the pixels; edges are found through an open-addressing table of edge numbers,
-    behind a memory of the last edge met in each direction.
+    behind a memory of the last edge met in each direction. The number m is -1 if there are more
+    edges than half the table's ``capacity``, a power of two.
     """
     depth, height, width = sides
     steps = (1, width, width * height)
-    capacity = 1024
-    while capacity < 8 * n_regions:
-        capacity *= 2
     table = np.zeros(capacity, dtype=np.int32)
     ends = np.empty((capacity // 2, 2), dtype=np.int32)
     statistics = np.empty((capacity // 2, 4))
@@ -145,6 +95,8 @@ def boundaries(
                         slot = (slot + 1) & (capacity - 1)
                         edge = table[slot] - 1
                     if edge < 0:
+                        if 2 * count == capacity:
+                            return ends, statistics, -1
                         edge = count
                         count += 1
                         table[slot] = count
@@ -154,9 +106,6 @@ def boundaries(
                         statistics[edge, 1] = 0.0
                         statistics[edge, 2] = np.inf
                         statistics[edge, 3] = -np.inf
-                        if 2 * count == capacity:
-                            capacity *= 2
-                            table, ends, statistics = _grown(ends, statistics, count, n_regions)
                     last_u[axis] = u
                     last_v[axis] = v
                     last_edge[axis] = edge
@@ -165,61 +114,7 @@ def boundaries(
                 statistics[edge, 1] += value
                 statistics[edge, 2] = min(statistics[edge, 2], value)
                 statistics[edge, 3] = max(statistics[edge, 3], value)
-    # The conversion spares a second compilation for the literal that count begins as.
-    return _in_order(ends, statistics, int(np.int64(count)), n_regions)
-
-
-@compiled_part
-def _grown(
-    ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
-) -> tuple[Labels, NDArray[np.int32], Floats]:
-    """Return the table of `boundaries` and its rows with room for twice as many edges."""
-    capacity = 4 * count
-    table = np.zeros(capacity, dtype=np.int32)
-    more_ends = np.empty((2 * count, 2), dtype=np.int32)
-    more_statistics = np.empty((2 * count, 4))
-    for edge in range(count):
-        slot = scattered(int(ends[edge, 0]) * n_regions + int(ends[edge, 1]), capacity - 1)
-        while table[slot] != EMPTY:
-            slot = (slot + 1) & (capacity - 1)
-        table[slot] = edge + 1
-        more_ends[edge, 0] = ends[edge, 0]
-        more_ends[edge, 1] = ends[edge, 1]
-        for column in range(4):
-            more_statistics[edge, column] = statistics[edge, column]
-    return table, more_ends, more_statistics
-
-
-@compiled_part
-def _in_order(
-    ends: NDArray[np.int32], statistics: Floats, count: int, n_regions: int
-) -> tuple[NDArray[np.int32], Floats]:
-    """Return ``count`` edges and their statistics, sorted by (u, v): two counting passes."""
-    by_v = np.empty(count, dtype=np.int64)
-    order = np.empty(count, dtype=np.int64)
-    for side in (1, 0):
-        first = np.zeros(n_regions + 1, dtype=np.int64)
-        for edge in range(count):
-            first[ends[edge, side] + 1] += 1
-        for region in range(n_regions):
-            first[region + 1] += first[region]
-        for position in range(count):
-            edge = position if side == 1 else by_v[position]
-            region = ends[edge, side]
-            if side == 1:
-                by_v[first[region]] = edge
-            else:
-                order[first[region]] = edge
-            first[region] += 1
-    sorted_ends = np.empty((count, 2), dtype=np.int32)
-    sorted_statistics = np.empty((4, count))
-    for position in range(count):
-        edge = order[position]
-        sorted_ends[position, 0] = ends[edge, 0]
-        sorted_ends[position, 1] = ends[edge, 1]
-        for row in range(4):
-            sorted_statistics[row, position] = statistics[edge, row]
-    return sorted_ends, sorted_statistics
+    return ends, statistics, count
 
 
 @compiled

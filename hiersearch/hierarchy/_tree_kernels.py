@@ -85,15 +85,6 @@ def first_wrong_size(parents: Ids, sizes: Floats, n_leaves: int) -> int:
 
 
 @compiled
-def is_identity(leaf_map: Labels) -> bool:
-    """Return whether pixel p is leaf p throughout."""
-    pixel = 0
-    while pixel < leaf_map.shape[0] and leaf_map[pixel] == pixel:
-        pixel += 1
-    return bool(pixel == leaf_map.shape[0])
-
-
-@compiled
 def first_inversion(parents: Ids, altitudes: Floats) -> int:
     """Return the first node that lies above its parent, or -1."""
     for node in range(parents.shape[0]):

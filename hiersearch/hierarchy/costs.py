@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.hierarchy import _cost_kernels as kernels
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric import _kernels as metric_kernels
-from hiersearch.metric.distance import PartitionLike, as_partition, float_measure
+from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
 
@@ -115,11 +114,7 @@ def _membership_costs(
         sums = _dense_leaf_sums(tree, values, measure)
         costs, found = kernels.dense_costs(tree.parents, sums, sizes, weight)
         names = found if class_weight > 0 else None
-        squares = float(
-            np.square(
-                metric_kernels.channel_sums(values, np.empty((0, 0), np.int32), measure, n_channels)
-            ).sum()
-        )
+        squares = float(np.square(sums.sum(axis=0, dtype=np.float64)).sum())
     else:
         rows = kernels.sparse_leaf_sums(values, channels, leaf_map, measure, n_leaves, n_channels)
         costs = kernels.sparse_costs(tree.parents, *rows, sizes)
@@ -160,7 +155,8 @@ def _node_sizes(tree: MergeTree, measure: NDArray[np.float64]) -> NDArray[np.flo
     """Measure of each node under the target's measure."""
     sizes = np.zeros(tree.n_nodes)
     n_leaves = tree.n_leaves
-    sizes[:n_leaves] = kernels.leaf_sizes(tree.leaf_map.reshape(-1), measure, n_leaves)
+    weights = measure if measure.size else None
+    sizes[:n_leaves] = np.bincount(tree.leaf_map.reshape(-1), weights, n_leaves)
     kernels.sum_up(tree.parents, sizes)
     return sizes
 

@@ -13,7 +13,7 @@ from hiersearch import _validate
 from hiersearch.hierarchy import _cut_kernels as kernels
 from hiersearch.hierarchy.costs import RegionCosts, forbidden_nodes, region_costs
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric.distance import PartitionLike
+from hiersearch.metric.queries import PartitionLike
 from hiersearch.partitions.partition import Partition
 
 Target = PartitionLike | RegionCosts
@@ -159,11 +159,28 @@ def horizontal_curve(
     n_leaves = tree.n_leaves
     altitudes = _inner_running_maximum(tree)
     order = np.argsort(altitudes[n_leaves:], kind="stable") + n_leaves
-    levels, regions, totals, faults = kernels.horizontal_sweep(
-        tree.parents, altitudes, costs.costs, order, n_leaves
-    )
+    levels = altitudes[order]
+    # Merging a node's children into it changes regions, cost and broken constraints by fixed
+    # amounts; forbidden nodes are counted apart, since infinities don't cancel.
+    broken = np.isinf(costs.costs)
+    finite = np.where(broken, 0.0, costs.costs)
+    changes = []
+    for values in (np.ones(tree.n_nodes), finite, broken.astype(np.float64)):
+        of_children = np.bincount(
+            tree.parents[: tree.root], weights=values[: tree.root], minlength=tree.n_nodes
+        )
+        steps = (values - of_children)[order]
+        changes.append(np.cumsum(np.concatenate([[values[:n_leaves].sum()], steps])))
+    # Of the merges at one altitude only the last ends in a horizontal cut.
+    last = np.append(np.flatnonzero(np.diff(levels)), levels.size - 1)[: levels.size] + 1
+    cuts = np.concatenate([[0], last])
+    regions, totals, faults = (values[cuts] for values in changes)
     distances = np.maximum(0.0, (costs.constant + totals) / costs.scale)
-    return HorizontalCurve(levels, regions, np.where(faults > 0, np.inf, distances))
+    return HorizontalCurve(
+        np.concatenate([[-np.inf], levels[last - 1]]),
+        np.rint(regions).astype(np.int64),
+        np.where(faults > 0.5, np.inf, distances),
+    )
 
 
 def _inner_running_maximum(tree: MergeTree) -> NDArray[np.float64]:

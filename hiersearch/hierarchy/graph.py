@@ -15,7 +15,8 @@ from hiersearch._validate import (
     checked_measure,
 )
 from hiersearch.hierarchy import _graph_kernels as kernels
-from hiersearch.hierarchy._tree_kernels import is_identity, spread
+from hiersearch.hierarchy.tree import is_identity
+from hiersearch.partitions.partition import Partition
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -297,15 +298,8 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     if labels.dtype == np.uint64:
         # Flipping the top bit keeps the order and brings all values within int64.
         labels = (labels ^ np.uint64(2**63)).view(np.int64)
-    flat = np.ascontiguousarray(labels, dtype=np.int64).reshape(-1)
-    low, high = int(flat.min()), int(flat.max())
-    if high - low < 4 * flat.size + 1024:
-        compact, count = kernels.relabel_small_range(flat, low, high - low + 1)
-        return compact.reshape(labels.shape), count
-    numbers, distinct = kernels.number_by_first_sight(flat)
-    rank = np.empty(distinct.size, dtype=np.int32)
-    rank[np.argsort(distinct)] = np.arange(distinct.size, dtype=np.int32)
-    return spread(rank, numbers).reshape(labels.shape), int(distinct.size)
+    partition = Partition.from_labels(labels)
+    return partition.labels(), partition.n_regions
 
 
 def checked_channels(image: ArrayLike, grid: Grid, name: str) -> NDArray[Any]:
@@ -377,5 +371,14 @@ def _boundaries(
     if n_regions == flat.size and is_identity(flat):
         edges, weights = kernels.pixel_pairs(sides_of(grid), values, kind)
         return edges, np.stack((np.ones(weights.size), weights, weights, weights))
-    edges, statistics = kernels.boundaries(flat, sides_of(grid), values, kind, n_regions)
-    return edges, statistics
+    capacity = 1 << max(10, (8 * n_regions - 1).bit_length())
+    while True:
+        ends, rows, count = kernels.boundaries(
+            flat, sides_of(grid), values, kind, n_regions, capacity
+        )
+        if count >= 0:
+            break
+        # Connected regions of an image have fewer edges than that; scattered ones may not.
+        capacity *= 4
+    order = np.argsort(ends[:count, 0].astype(np.int64) * n_regions + ends[:count, 1])
+    return ends[order], np.ascontiguousarray(rows[order].T)

@@ -27,7 +27,7 @@ from hiersearch.hierarchy.linkage import Linkage, mix
 from hiersearch.hierarchy.superpixels import METHODS, PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric.distance import PartitionLike, as_partition
+from hiersearch.metric.queries import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 

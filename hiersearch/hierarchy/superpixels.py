@@ -175,5 +175,30 @@ def _watershed(
             raise ValueError(
                 f"boundary must have the grid's shape {values.shape[:-1]}, got {heights.shape}"
             )
-    labels: NDArray[Any] = watershed(heights, markers=regions, **options)
+    seeds = _lowest_pixels(np.asarray(heights, dtype=np.float64), regions)
+    labels: NDArray[Any] = watershed(heights, markers=seeds, **options)
     return labels
+
+
+def _lowest_pixels(heights: NDArray[np.float64], regions: int) -> NDArray[np.int32]:
+    """Mark with 1, 2, ... the lowest pixel of each cell of a grid of about ``regions`` cells.
+
+    A seed on a ridge would be shut in by the basins on both sides and stay a region of one pixel.
+    """
+    side = max(1, round((heights.size / regions) ** (1 / heights.ndim)))
+    counts = [max(1, round(length / side)) for length in heights.shape]
+    # Cells of almost equal sides that end at the border: no thin rest on one side.
+    edges = [
+        np.linspace(0, length, count + 1).round().astype(np.int64)
+        for length, count in zip(heights.shape, counts, strict=True)
+    ]
+    cells = np.zeros(heights.shape, np.int64)
+    for axis, (edge, count) in enumerate(zip(edges, counts, strict=True)):
+        place = np.searchsorted(edge, np.arange(heights.shape[axis]), side="right") - 1
+        shape = [-1 if a == axis else 1 for a in range(heights.ndim)]
+        cells = cells * count + place.reshape(shape)
+    order = np.argsort(heights, axis=None, kind="stable")
+    _, first = np.unique(cells.reshape(-1)[order], return_index=True)
+    seeds = np.zeros(heights.size, np.int32)
+    seeds[order[first]] = np.arange(1, first.size + 1, dtype=np.int32)
+    return seeds.reshape(heights.shape)

@@ -1,6 +1,6 @@
 """The partition metric and its weights."""
 
-from hiersearch.metric.distance import (
+from hiersearch.metric.partition_metric import (
     comembership_distance,
     contingency_table,
     distance,

@@ -122,39 +122,6 @@ def dense_region_sums(
 
 
 @compiled
-def check_memberships(values: NDArray[Any], tolerance: float) -> tuple[int, int]:
-    """Return (pixel, fault) of the first fault of probabilities (k, n), or (-1, 0).
-
-    Faults: 1 not finite, 2 negative, 3 the sum over k is not 1 within ``tolerance``.
-    """
-    k, n = values.shape
-    sums = np.zeros(n)
-    lowest = np.float64(0.0)
-    for j in range(k):
-        channel = values[j]
-        for p in range(n):
-            value = np.float64(channel[p])
-            lowest = min(lowest, value)
-            sums[p] += value
-    bad = -1
-    for p in range(n):
-        if not abs(sums[p] - 1.0) <= tolerance:
-            bad = p
-            break
-    if bad == -1 and lowest >= 0.0:
-        return -1, 0
-    for p in range(n):
-        for j in range(k):
-            if not np.isfinite(values[j, p]):
-                return p, 1
-            if values[j, p] < 0:
-                return p, 2
-        if not abs(sums[p] - 1.0) <= tolerance:
-            return p, 3
-    return -1, 0
-
-
-@compiled
 def most_probable(values: NDArray[Any], channels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the channel of each pixel whose ``values`` (m, n) add up to most, first of equals."""
     m, n = values.shape

@@ -333,21 +333,25 @@ def checked_probabilities(
     grid = _validate.checked_grid(array.shape[1:], f"{name}' grid")
     kind = np.float64 if array.dtype.itemsize > 4 else np.float32
     flat = np.ascontiguousarray(array.reshape(array.shape[0], -1), dtype=kind)
-    pixel, fault = _kernels.check_memberships(flat, SUM_TOLERANCE)
-    if fault:
-        where = tuple(int(i) for i in np.unravel_index(pixel, grid))
-        column: NDArray[Any] = flat[:, pixel]
-        if fault == 3:
+    with np.errstate(over="ignore", invalid="ignore"):
+        # NaN fails both comparisons; infinities make a sum that is infinite or NaN.
+        sound = np.abs(flat.sum(axis=0) - 1) <= SUM_TOLERANCE
+        if flat.min() >= 0 and sound.all():
+            return flat, grid
+        faulty = ~(sound & (flat >= 0).all(axis=0))
+    pixel = int(faulty.argmax())
+    where = tuple(int(i) for i in np.unravel_index(pixel, grid))
+    column: NDArray[Any] = flat[:, pixel]
+    for expected, bad in (("be finite", ~np.isfinite(column)), ("not be negative", column < 0)):
+        if bad.any():
+            j = int(bad.argmax())
             raise ValueError(
-                f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
-                f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array)}"
+                f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}"
             )
-        j = int(np.flatnonzero(~np.isfinite(column) if fault == 1 else column < 0)[0])
-        expected = "be finite" if fault == 1 else "not be negative"
-        raise ValueError(
-            f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}"
-        )
-    return flat, grid
+    raise ValueError(
+        f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
+        f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array)}"
+    )
 
 
 def _axis_hint(flat: NDArray[Any], array: NDArray[Any]) -> str:

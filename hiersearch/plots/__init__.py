@@ -5,9 +5,9 @@ Pixel pictures (:func:`overlay`, :func:`soft_picture`) are plain uint8 arrays; f
 global state. This is the only package that imports Matplotlib.
 """
 
+from typing import Any
+
 from hiersearch.plots.colours import region_colours
-from hiersearch.plots.curve import curve_picture
-from hiersearch.plots.figures import match_figure
 from hiersearch.plots.pixels import image_picture, overlay, shown_slice
 from hiersearch.plots.saving import save_figure, save_picture
 from hiersearch.plots.soft import soft_picture
@@ -23,3 +23,16 @@ __all__ = [
     "shown_slice",
     "soft_picture",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import Matplotlib only for what draws with it."""
+    if name == "curve_picture":
+        from hiersearch.plots.curve import curve_picture
+
+        return curve_picture
+    if name == "match_figure":
+        from hiersearch.plots.figures import match_figure
+
+        return match_figure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -86,7 +86,7 @@ def test_an_interrupted_run_exits_130_and_leaves_nothing(tmp_path):
         plots.match_figure = interrupt  # between the label maps and the last picture
         from hiersearch.cli import main
         sys.argv = ("hiersearch match image.png --soft soft.npy --reading classes "
-                    "--superpixels pixels --linkage average --out deep/out").split()
+                    "--superpixels pixels --linkage average --overview --out deep/out").split()
         main()
     """
     done = subprocess.run(

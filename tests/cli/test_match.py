@@ -37,18 +37,20 @@ def test_the_written_label_map_has_the_distance_that_is_reported(folder):
     assert all(value >= 0 for value in summary["seconds"].values())
 
 
-def test_all_files_are_written_and_agree(folder):
-    summary = parsed(
-        run("match", "image.png", "--soft", "soft.npy", "--reading", "classes", *QUICK)
-    )
+@pytest.mark.parametrize("overview", [(), ("--overview",)])
+def test_all_files_are_written_and_agree(folder, overview):
+    source = ("image.png", "--soft", "soft.npy", "--reading", "classes")
+    summary = parsed(run("match", *source, *overview, *QUICK))
     out = folder / "image-match"
-    names = {"labels.npy", "labels.png", "overlay.png", "overview.png", "summary.json"}
+    names = {"labels.npy", "labels.png", "overlay.png", "summary.json"}
+    names |= {"overview.png"} if overview else set()
     assert {path.name for path in out.iterdir()} == names
     assert {str(out / name) for name in names} == set(summary["files"].values())
     assert np.array_equal(read_label_map(out / "labels.png"), np.load(out / "labels.npy"))
     assert json.loads((out / "summary.json").read_text()) == summary
-    with Image.open(out / "overview.png") as picture:
-        assert picture.size[0] == 1800
+    if overview:
+        with Image.open(out / "overview.png") as picture:
+            assert picture.size[0] == 1800
 
 
 def test_without_json_there_is_a_table(folder):
@@ -226,5 +228,5 @@ def test_a_second_run_replaces_the_first(folder):
     parsed(run(*arguments, "--out", "here/there", "--regions", 2))
     summary = parsed(run(*arguments, "--out", "here/there"))
     out = folder / "here" / "there"
-    assert len(list(out.iterdir())) == 5
+    assert len(list(out.iterdir())) == 4
     assert len(np.unique(np.load(out / "labels.npy"))) == summary["regions"] == 3

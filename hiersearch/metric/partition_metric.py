@@ -14,22 +14,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.metric import _kernels
 from hiersearch.metric.properties import Properties, mean_property_difference
+from hiersearch.metric.queries import (
+    HardQuery,
+    PartitionLike,
+    Query,
+    all_under,
+    as_hard,
+    as_partition,
+    prepared_query,
+    shared_measure,
+    square_sum,
+    under,
+    under_one_measure,
+)
 from hiersearch.partitions.partition import Measure, Partition, as_measure
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
-
-PartitionLike = Partition | SoftPartition | NDArray[Any]
-
-# Up to this many cells a contingency table is an array (4 or 8 bytes a cell); beyond, sorted keys.
-_LARGEST_TABLE = 2**22
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 
 def distance(
@@ -149,7 +155,7 @@ def distances(
     [0.0, 0.375, 0.5]
     """
     first = as_partition(query, "query")
-    hard = [_as_hard(c, f"candidates[{i}]") for i, c in enumerate(candidates)]
+    hard = [as_hard(c, f"candidates[{i}]") for i, c in enumerate(candidates)]
     values = _distances(
         first,
         hard,
@@ -203,8 +209,8 @@ def pairwise_distances(
     [[0, 6], [6, 0]]
     """
     if others is None:
-        hard = [_as_hard(c, f"partitions[{i}]") for i, c in enumerate(partitions)]
-        (hard,) = _all_under(measure, partitions=hard)
+        hard = [as_hard(c, f"partitions[{i}]") for i, c in enumerate(partitions)]
+        (hard,) = all_under(measure, partitions=hard)
         upper = [distances(q, hard[i:], normalized=normalized) for i, q in enumerate(hard)]
         matrix = np.zeros((len(hard), len(hard)), np.result_type(np.int64, *upper))
         for i, row in enumerate(upper):
@@ -212,8 +218,8 @@ def pairwise_distances(
         np.fill_diagonal(matrix, 0)
         return matrix if upper else matrix.astype(np.float64)
     rows = [as_partition(q, f"partitions[{i}]") for i, q in enumerate(partitions)]
-    columns = [_as_hard(c, f"others[{i}]") for i, c in enumerate(others)]
-    rows, columns = _all_under(measure, partitions=rows, others=columns)
+    columns = [as_hard(c, f"others[{i}]") for i, c in enumerate(others)]
+    rows, columns = all_under(measure, partitions=rows, others=columns)
     if not rows:
         return np.empty((0, len(columns)))
     return np.array([distances(q, columns, normalized=normalized) for q in rows])
@@ -248,10 +254,10 @@ def jaccard_distance(
     >>> jaccard_distance(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]))
     0.5
     """
-    first, second = _as_hard(a, "a"), _as_hard(b, "b")
-    first, second, weights = _under_one_measure(first, second, measure)
-    both = _HardQuery(first, weights).overlap(second)
-    joined = _square_sum(first) + _square_sum(second)
+    first, second = as_hard(a, "a"), as_hard(b, "b")
+    first, second, weights = under_one_measure(first, second, measure)
+    both = HardQuery(first, weights).overlap(second)
+    joined = square_sum(first) + square_sum(second)
     return max(0.0, float((joined - 2 * both) / (joined - both)))
 
 
@@ -293,7 +299,7 @@ def comembership_distance(
     for name, soft in (("a", first), ("b", second)):
         if isinstance(soft, Affinities):
             raise TypeError(f"{name} must know every pair of pixels, got {soft!r}")
-    first, second, weights = _under_one_measure(first, second, measure)
+    first, second, weights = under_one_measure(first, second, measure)
     from scipy import sparse
 
     p, q = _channel_matrix(first), _channel_matrix(second)
@@ -341,30 +347,9 @@ def contingency_table(
     >>> list(zip(i.tolist(), j.tolist(), n.tolist()))
     [(0, 0, 2), (1, 0, 1), (1, 1, 1)]
     """
-    first, second = _as_hard(a, "a"), _as_hard(b, "b")
-    first, second, weights = _under_one_measure(first, second, measure)
-    return _HardQuery(first, weights).table(second)
-
-
-def as_partition(value: PartitionLike, name: str) -> Partition | SoftPartition:
-    """Take a partition as it is and an integer array as a label map; refuse the rest."""
-    if isinstance(value, (Partition, SoftPartition)):
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind == "f":
-        raise TypeError(
-            f"{name} must be a Partition, a SoftPartition or an integer label map, got an array of "
-            f"{array.dtype}: for a network's output choose how its channels are to be read, "
-            f"e.g. SoftPartition.from_regions(...)"
-        )
-    return Partition.from_labels(_validate.checked_labels(array, name))
-
-
-def _as_hard(value: PartitionLike, name: str) -> Partition:
-    partition = as_partition(value, name)
-    if isinstance(partition, SoftPartition):
-        raise TypeError(f"{name} must be a hard partition, got {partition!r}")
-    return partition
+    first, second = as_hard(a, "a"), as_hard(b, "b")
+    first, second, weights = under_one_measure(first, second, measure)
+    return HardQuery(first, weights).table(second)
 
 
 def _soft_soft_error() -> TypeError:
@@ -372,56 +357,6 @@ def _soft_soft_error() -> TypeError:
         "a and b must not both be soft: ρ is no metric there (ρ(P, P) > 0); "
         "use comembership_distance, or a.hard()"
     )
-
-
-def _under_one_measure(
-    a: Any, b: Any, measure: ArrayLike | None
-) -> tuple[Any, Any, Measure | None]:
-    """Bring two partitions of one grid under one measure."""
-    _validate.checked_same_grid(a.grid, b.grid, "a", "b")
-    weights = shared_measure(a, b, measure)
-    return _under(a, weights), _under(b, weights), weights
-
-
-def _all_under(measure: ArrayLike | None, **collections: list[Any]) -> list[list[Any]]:
-    """Bring collections of partitions under one measure, validated once; None: as they are."""
-    named = [(f"{key}[{i}]", p) for key, c in collections.items() for i, p in enumerate(c)]
-    if measure is None or not named:
-        return list(collections.values())
-    for name, partition in named[1:]:
-        _validate.checked_same_grid(named[0][1].grid, partition.grid, named[0][0], name)
-    weights = as_measure(measure, named[0][1].grid)
-    return [[_under(partition, weights) for partition in c] for c in collections.values()]
-
-
-def shared_measure(
-    a: Partition | SoftPartition, b: Partition | SoftPartition, measure: ArrayLike | None
-) -> Measure | None:
-    """Return the measure under which two partitions are compared, flat, or None for 1."""
-    if measure is not None:
-        return as_measure(measure, a.grid)
-    if a.measure is None or b.measure is None or a.measure is b.measure:
-        return b.measure if a.measure is None else a.measure
-    if np.array_equal(a.measure, b.measure):
-        return a.measure
-    raise ValueError(
-        "a and b must carry the same measure, or one of them none, got two different ones: "
-        "pass measure=..."
-    )
-
-
-def _under(partition: Any, weights: Measure | None) -> Any:
-    if partition.measure is weights:
-        return partition
-    if isinstance(partition, Partition):
-        return partition._under(weights)
-    return replace(partition, measure=weights)
-
-
-class _Query(Protocol):
-    def raw(self, candidate: Partition) -> float | int: ...
-
-    scale: float
 
 
 def _distances(
@@ -449,7 +384,7 @@ def _distances(
         )
     given = None if measure is None else as_measure(measure, query.grid)
     weighted = query
-    prepared: _Query | None = None
+    prepared: Query | None = None
     prepared_for: Measure | None = None
     values: list[Any] = []
     for i, candidate in enumerate(candidates):
@@ -458,9 +393,9 @@ def _distances(
             _validate.checked_same_grid(query.grid, candidate.grid, names[0], other)
         weights = shared_measure(query, candidate, None) if given is None else given
         if prepared is None or prepared_for is not weights:
-            weighted, prepared_for = _under(query, weights), weights
-            prepared = _prepare(weighted, weights, len(candidates) > 1)
-        candidate = _under(candidate, weights)
+            weighted, prepared_for = under(query, weights), weights
+            prepared = prepared_query(weighted, weights, len(candidates) > 1)
+        candidate = under(candidate, weights)
         value: float | int = prepared.raw(candidate)
         if normalized:
             value = float(value / prepared.scale)
@@ -471,144 +406,6 @@ def _distances(
             )
         values.append(value)
     return values
-
-
-def _prepare(query: Any, weights: Measure | None, prefix: bool) -> _Query:
-    if isinstance(query, Partition):
-        return _HardQuery(query, weights)
-    if isinstance(query, Affinities):
-        return _AffinityQuery(query)
-    if isinstance(query, Memberships):
-        return _SoftQuery(query, prefix)
-    raise TypeError(f"query must be a Partition or a SoftPartition, got {type(query).__name__}")
-
-
-def _square_sum(partition: Partition) -> Any:
-    return _kernels.sum_of_squares(partition.sizes)
-
-
-class _HardQuery:
-    """Distances from one hard partition, whose measure's prefix sums are made once."""
-
-    def __init__(self, query: Partition, weights: Measure | None) -> None:
-        self.query = query
-        self.prefix = None if weights is None else _kernels.prefix_sums(weights)
-        # Pixels are counted in int32, which halves what a large table costs.
-        self.kind = np.int32 if self.prefix is None else self.prefix.dtype
-        self.scale = float(query.total) ** 2
-        self.squares = _square_sum(query)
-
-    def overlap(self, candidate: Partition) -> Any:
-        """Return Σ n_ij²."""
-        cells = self.query.n_regions * candidate.n_regions
-        if cells > _LARGEST_TABLE:
-            return _kernels.sum_of_squares(self.table(candidate)[2])
-        return _kernels.overlap_square_sum(
-            self.query.run_starts,
-            self.query.run_labels,
-            candidate.run_starts,
-            candidate.run_labels,
-            self.query.n_pixels,
-            candidate.n_regions,
-            self.prefix,
-            np.zeros(cells, self.kind),
-        )
-
-    def table(
-        self, candidate: Partition
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-        """Return the sparse contingency table."""
-        keys, ends = _kernels.overlaps(
-            self.query.run_starts,
-            self.query.run_labels,
-            candidate.run_starts,
-            candidate.run_labels,
-            self.query.n_pixels,
-            candidate.n_regions,
-        )
-        weights = _kernels.weights_between(ends, self.prefix)
-        order = np.argsort(keys, kind="stable")
-        keys, weights = keys[order], weights[order]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        i, j = np.divmod(keys[first], candidate.n_regions)
-        return i, j, np.add.reduceat(weights, first)
-
-    def raw(self, candidate: Partition) -> float | int:
-        value = self.squares + _square_sum(candidate) - 2 * self.overlap(candidate)
-        # A sum of squares below zero can only be rounding: integers make none.
-        return max(0.0, value) if isinstance(value, float) else int(value)
-
-
-class _SoftQuery:
-    """Distances from one soft partition; with ``prefix``, prefix sums serve many candidates."""
-
-    def __init__(self, query: Memberships, prefix: bool) -> None:
-        self.query = query
-        self.measure = float_measure(query)
-        self.scale = query.total**2
-        channels = query.channels
-        none = np.empty((0, 0), np.int32)
-        sums = _kernels.channel_sums(
-            query.values, none if channels is None else channels, self.measure, query.n_channels
-        )
-        self.squares = float(_kernels.sum_of_squares(sums))
-        self.prefix: NDArray[np.float64] | None = None
-        if prefix and channels is None:
-            self.prefix = _kernels.channel_prefix_sums(query.values, self.measure)
-
-    def raw(self, candidate: Partition) -> float:
-        starts, labels = candidate.run_starts, candidate.run_labels
-        query = self.query
-        if query.channels is not None:
-            both = float(
-                _kernels.sparse_overlap_square_sum(
-                    query.values,
-                    query.channels,
-                    self.measure,
-                    starts,
-                    labels,
-                    query.n_channels,
-                )
-            )
-        elif self.prefix is not None:
-            table = np.zeros((candidate.n_regions, query.n_channels))
-            both = _kernels.dense_overlap_square_sum(self.prefix, starts, labels, table)
-        else:
-            from hiersearch.partitions._kernels import dense_region_sums
-
-            sums = dense_region_sums(
-                query.values, self.measure, starts, labels, candidate.n_regions
-            )
-            both = float(np.square(sums).sum())
-        return max(0.0, self.squares + float(_square_sum(candidate)) - 2 * both)
-
-
-class _AffinityQuery:
-    """Disagreement with one map of affinities, on the pairs that it knows."""
-
-    def __init__(self, query: Affinities) -> None:
-        self.query = query
-        self.scale = query.pair_total
-        if not self.scale > 0:
-            raise ValueError("measure must leave a pair of pixels with positive weight, got none")
-
-    def raw(self, candidate: Partition) -> float:
-        labels = candidate.labels()
-        total = 0.0
-        for d, offset in enumerate(self.query.offsets):
-            source, target = pair_slices(offset, self.query.grid)
-            joined = labels[source] == labels[target]
-            affinity = self.query.values[d].reshape(self.query.grid)[source].astype(np.float64)
-            weights = self.query.pair_weights(d)
-            total += float((weights * np.abs(affinity - joined)).sum())
-        return total
-
-
-def float_measure(partition: Partition | SoftPartition) -> NDArray[np.float64]:
-    """Flat measure for kernels on float64: empty where it is 1 everywhere."""
-    if partition.measure is None:
-        return np.empty(0)
-    return partition.measure.astype(np.float64)
 
 
 def _channel_matrix(partition: Partition | Memberships) -> Any:
