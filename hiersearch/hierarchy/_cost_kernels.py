@@ -12,13 +12,6 @@ from hiersearch._compile import compiled
 
 
 @compiled
-def sum_up(parents: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-    """Add, in place, each node's value to its parent's, leaves first."""
-    for node in range(parents.size - 1):
-        values[parents[node]] += values[node]
-
-
-@compiled
 def dense_leaf_sums(
     values: NDArray[Any],
     leaf_map: NDArray[np.int32],

@@ -13,28 +13,6 @@ from hiersearch._compile import compiled, compiled_part
 
 
 @compiled
-def topmost(parents: NDArray[np.int64], taken: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Nodes that are taken while no ancestor is, ascending. O(nodes)."""
-    n_nodes = parents.size
-    covered = np.zeros(n_nodes, np.bool_)
-    chosen = np.zeros(n_nodes, np.bool_)
-    count = 0
-    for node in range(n_nodes - 1, -1, -1):
-        above = node != n_nodes - 1 and covered[parents[node]]
-        if not above and taken[node]:
-            chosen[node] = True
-            count += 1
-        covered[node] = above or taken[node]
-    nodes = np.empty(count, np.int64)
-    filled = 0
-    for node in range(n_nodes):
-        if chosen[node]:
-            nodes[filled] = node
-            filled += 1
-    return nodes
-
-
-@compiled
 def best_below(
     parents: NDArray[np.int64], costs: NDArray[np.float64], n_leaves: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

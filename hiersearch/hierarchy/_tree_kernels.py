@@ -94,28 +94,6 @@ def first_inversion(parents: Ids, altitudes: Floats) -> int:
 
 
 @compiled
-def sizes_from_counts(parents: Ids, leaf_map: Labels) -> Floats:
-    """Return the number of pixels under every node."""
-    sizes = np.zeros(parents.shape[0])
-    for pixel in range(leaf_map.shape[0]):
-        sizes[leaf_map[pixel]] += 1.0
-    for node in range(parents.shape[0] - 1):
-        sizes[parents[node]] += sizes[node]
-    return sizes
-
-
-@compiled
-def sizes_from_measure(parents: Ids, leaf_map: Labels, measure: Floats) -> Floats:
-    """Return the sum of ``measure`` over the pixels under every node."""
-    sizes = np.zeros(parents.shape[0])
-    for pixel in range(leaf_map.shape[0]):
-        sizes[leaf_map[pixel]] += measure[pixel]
-    for node in range(parents.shape[0] - 1):
-        sizes[parents[node]] += sizes[node]
-    return sizes
-
-
-@compiled
 def child_lists(parents: Ids) -> tuple[Ids, Ids]:
     """Return the children of every node as (offsets, nodes), each list ascending."""
     n_nodes = parents.shape[0]
@@ -145,17 +123,32 @@ def running_maximum(parents: Ids, altitudes: Floats) -> Floats:
 
 
 @compiled
-def nodes_below(parents: Ids, highest: Floats, altitude: float, n_leaves: int) -> Ids:
-    """Return the largest nodes whose running maximum is at most ``altitude``, else leaves."""
-    n_nodes = parents.shape[0]
-    found = np.empty(n_leaves, dtype=np.int64)
+def sum_up(parents: Ids, values: Floats) -> None:
+    """Add, in place, each node's value to its parent's, leaves first."""
+    for node in range(parents.size - 1):
+        values[parents[node]] += values[node]
+
+
+@compiled
+def topmost(parents: Ids, taken: NDArray[np.bool_]) -> Ids:
+    """Nodes that are taken while no ancestor is, ascending. O(nodes)."""
+    n_nodes = parents.size
+    covered = np.zeros(n_nodes, dtype=np.bool_)
+    chosen = np.zeros(n_nodes, dtype=np.bool_)
     count = 0
-    for node in range(n_nodes):
-        kept = node < n_leaves or highest[node] <= altitude
-        if kept and (node == n_nodes - 1 or highest[parents[node]] > altitude):
-            found[count] = node
+    for node in range(n_nodes - 1, -1, -1):
+        above = node != n_nodes - 1 and covered[parents[node]]
+        if not above and taken[node]:
+            chosen[node] = True
             count += 1
-    return found[:count].copy()
+        covered[node] = above or taken[node]
+    nodes = np.empty(count, dtype=np.int64)
+    filled = 0
+    for node in range(n_nodes):
+        if chosen[node]:
+            nodes[filled] = node
+            filled += 1
+    return nodes
 
 
 @compiled
@@ -199,15 +192,6 @@ def leaf_positions(parents: Ids, cut: Ids, n_leaves: int) -> tuple[int, int, int
         if position[leaf] < 0:
             return NOT_COVERED, leaf, 0, position[:n_leaves]
     return VALID, 0, 0, position[:n_leaves].copy()
-
-
-@compiled
-def spread(leaf_values: Labels, leaf_map: Labels) -> Labels:
-    """Return each pixel's value: that of its leaf."""
-    values = np.empty(leaf_map.shape[0], dtype=np.int32)
-    for pixel in range(leaf_map.shape[0]):
-        values[pixel] = leaf_values[leaf_map[pixel]]
-    return values
 
 
 @compiled

@@ -14,10 +14,10 @@ from hiersearch._validate import (
 )
 from hiersearch.hierarchy import _agglomerate_kernels as kernels
 from hiersearch.hierarchy import _graph_kernels as pixel_kernels
-from hiersearch.hierarchy._tree_kernels import kruskal, sizes_from_counts, sizes_from_measure
+from hiersearch.hierarchy._tree_kernels import kruskal
 from hiersearch.hierarchy.graph import RegionGraph, checked_channels, sides_of
 from hiersearch.hierarchy.linkage import Linkage, compiled_linkage
-from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.hierarchy.tree import MergeTree, node_sizes
 
 _CODES = {
     "average": kernels.AVERAGE,
@@ -111,7 +111,7 @@ def agglomerate(
             f"{graph.n_regions} on are merged ones, numbered in the order of merging)"
         )
     _check_connected(merges, graph.n_regions)
-    return MergeTree(parents, altitudes, _sizes(parents, graph.sizes), graph.leaf_map)
+    return MergeTree(parents, altitudes, node_sizes(parents, graph.sizes), graph.leaf_map)
 
 
 def kruskal_tree(
@@ -162,7 +162,7 @@ def kruskal_tree(
     order = pixel_kernels.stable_order(weights)
     merges, parents, altitudes, _ = kruskal(sizes.size, edges, weights, order)
     _check_connected(merges, sizes.size)
-    return MergeTree(parents, altitudes, _sizes(parents, sizes), leaf_map)
+    return MergeTree(parents, altitudes, node_sizes(parents, sizes), leaf_map)
 
 
 def pixel_tree(
@@ -224,11 +224,8 @@ def pixel_tree(
     n_pixels = values.shape[0]
     _, parents, altitudes, _ = kruskal(n_pixels, edges, weights, order)
     leaf_map = np.arange(n_pixels, dtype=np.int32)
-    if measure is None:
-        sizes = sizes_from_counts(parents, leaf_map)
-    else:
-        flat = checked_measure(measure, grid).reshape(-1)
-        sizes = sizes_from_measure(parents, leaf_map, flat)
+    of_pixels = np.ones(n_pixels) if measure is None else checked_measure(measure, grid)
+    sizes = node_sizes(parents, of_pixels.reshape(-1))
     return MergeTree(parents, altitudes, sizes, leaf_map.reshape(grid))
 
 
@@ -261,9 +258,3 @@ def _check_connected(merges: int, n_regions: int) -> None:
             f"the graph must be connected, but its {n_regions} regions form "
             f"{n_regions - merges} components"
         )
-
-
-def _sizes(parents: NDArray[np.int64], leaf_sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    leaves = np.arange(leaf_sizes.size, dtype=np.int32)
-    sizes: NDArray[np.float64] = sizes_from_measure(parents, leaves, leaf_sizes)
-    return sizes

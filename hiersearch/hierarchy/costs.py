@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch.hierarchy import _cost_kernels as kernels
-from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.hierarchy import _tree_kernels as tree_kernels
+from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
@@ -153,12 +154,8 @@ def _dense_leaf_sums(
 
 def _node_sizes(tree: MergeTree, measure: NDArray[np.float64]) -> NDArray[np.float64]:
     """Measure of each node under the target's measure."""
-    sizes = np.zeros(tree.n_nodes)
-    n_leaves = tree.n_leaves
     weights = measure if measure.size else None
-    sizes[:n_leaves] = np.bincount(tree.leaf_map.reshape(-1), weights, n_leaves)
-    kernels.sum_up(tree.parents, sizes)
-    return sizes
+    return node_sizes(tree.parents, np.bincount(tree.leaf_map.reshape(-1), weights))
 
 
 def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
@@ -182,7 +179,7 @@ def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
             starts,
             maxima,
         )
-    kernels.sum_up(tree.parents, gains)
+    tree_kernels.sum_up(tree.parents, gains)
     return RegionCosts(gains, constant, goal.pair_total)
 
 
@@ -195,10 +192,7 @@ def leaf_layout(
 
 def leaf_counts(tree: MergeTree) -> NDArray[np.int64]:
     """Count the leaves under each node. O(nodes)."""
-    counts = np.zeros(tree.n_nodes)
-    counts[: tree.n_leaves] = 1
-    kernels.sum_up(tree.parents, counts)
-    return counts.astype(np.int64)
+    return node_sizes(tree.parents, np.ones(tree.n_leaves)).astype(np.int64)
 
 
 def forbidden_nodes(
@@ -284,5 +278,5 @@ def _holding_both_of_a_pair(tree: MergeTree, pairs: Any) -> NDArray[np.bool_]:
         holding[u] = True
     # What holds a pair is held by all ancestors.
     above = holding.astype(np.float64)
-    kernels.sum_up(tree.parents, above)
+    tree_kernels.sum_up(tree.parents, above)
     return above > 0

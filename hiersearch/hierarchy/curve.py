@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hiersearch import _validate
 from hiersearch.hierarchy import _cut_kernels as kernels
+from hiersearch.hierarchy._tree_kernels import capped_by_ancestors, topmost
 from hiersearch.hierarchy.costs import RegionCosts, leaf_counts, leaf_layout
 from hiersearch.hierarchy.cuts import (
     Apart,
@@ -199,7 +200,7 @@ class TradeOff:
         """
         if math.isnan(price):
             raise ValueError("price must be a number, got nan")
-        nodes = kernels.topmost(self.tree.parents, self.node_prices <= price)
+        nodes = topmost(self.tree.parents, self.node_prices <= price)
         return finished(self.tree, self.costs, nodes, log10_cuts(self.tree, self.costs))
 
     def cut(self, vertex: int) -> CutResult:
@@ -218,8 +219,6 @@ class TradeOff:
         if not np.isfinite(altitudes).all():
             raise ValueError("hierarchy must have a price for every node, but some are forbidden")
         # A node is on no best cut below a cheaper ancestor: it appears with that ancestor.
-        from hiersearch.hierarchy._tree_kernels import capped_by_ancestors
-
         capped = capped_by_ancestors(self.tree.parents, altitudes)
         return MergeTree(self.tree.parents, capped, self.tree.sizes, self.tree.leaf_map)
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch.hierarchy import _cut_kernels as kernels
+from hiersearch.hierarchy._tree_kernels import running_maximum, topmost
 from hiersearch.hierarchy.costs import RegionCosts, forbidden_nodes, region_costs
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike
@@ -185,8 +186,6 @@ def horizontal_curve(
 
 def _inner_running_maximum(tree: MergeTree) -> NDArray[np.float64]:
     """Largest altitude of a merge at or under each node; −inf at leaves."""
-    from hiersearch.hierarchy._tree_kernels import running_maximum
-
     altitudes = tree.altitudes.copy()
     altitudes[: tree.n_leaves] = -np.inf
     return running_maximum(tree.parents, altitudes)
@@ -301,7 +300,7 @@ def nearest_cut(
     best, taken = kernels.best_below(tree.parents, costs.costs, n_leaves)
     if not np.isfinite(best[tree.root]):
         raise ValueError("constraints must allow a cut of the tree, got none")
-    nodes = kernels.topmost(tree.parents, taken)
+    nodes = topmost(tree.parents, taken)
     return finished(tree, costs, nodes, log10_cuts(tree, costs))
 
 

@@ -298,8 +298,14 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     if labels.dtype == np.uint64:
         # Flipping the top bit keeps the order and brings all values within int64.
         labels = (labels ^ np.uint64(2**63)).view(np.int64)
-    partition = Partition.from_labels(labels)
-    return partition.labels(), partition.n_regions
+    low = int(labels.min())
+    span = int(labels.max()) - low + 1
+    if span > 4 * labels.size + 1024:
+        partition = Partition.from_labels(labels)
+        return partition.labels(), partition.n_regions
+    offsets = labels.reshape(-1).astype(np.int64) - low
+    numbers = np.cumsum(np.bincount(offsets, minlength=span) > 0, dtype=np.int32) - np.int32(1)
+    return numbers[offsets].reshape(labels.shape), int(numbers[-1]) + 1
 
 
 def checked_channels(image: ArrayLike, grid: Grid, name: str) -> NDArray[Any]:

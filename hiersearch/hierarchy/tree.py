@@ -17,6 +17,14 @@ from hiersearch._validate import (
 from hiersearch.hierarchy import _tree_kernels as kernels
 
 
+def node_sizes(parents: NDArray[np.int64], leaf_sizes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the measure of every node from that of the leaves. O(nodes)."""
+    sizes = np.zeros(parents.size)
+    sizes[: leaf_sizes.size] = leaf_sizes
+    kernels.sum_up(parents, sizes)
+    return sizes
+
+
 def is_identity(leaf_map: NDArray[np.int32]) -> bool:
     """Return whether leaf p is pixel p of the flattened grid. O(pixels)."""
     flat = leaf_map.reshape(-1)
@@ -126,7 +134,7 @@ class MergeTree:
         placeholder = np.zeros(ids.shape)
         tree = MergeTree(ids, heights, placeholder, compact)
         tree.validate()
-        return replace(tree, sizes=kernels.sizes_from_counts(ids, compact.reshape(-1)))
+        return replace(tree, sizes=node_sizes(ids, np.bincount(compact.reshape(-1))))
 
     @property
     def grid(self) -> Grid:
@@ -167,6 +175,11 @@ class MergeTree:
     def is_increasing(self) -> bool:
         """Whether no node lies higher than its parent; O(nodes)."""
         return bool(kernels.first_inversion(self.parents, self.altitudes) < 0)
+
+    def __repr__(self) -> str:
+        """Name grid, leaves and nodes."""
+        size = "×".join(str(side) for side in self.grid)
+        return f"<MergeTree {size}: {self.n_leaves} leaves, {self.n_nodes} nodes>"
 
     def validate(self) -> None:
         """Check every rule that the class states.
@@ -296,8 +309,8 @@ class MergeTree:
         inner_altitudes = self.altitudes.copy()
         inner_altitudes[:n_leaves] = -np.inf
         highest = kernels.running_maximum(self.parents, inner_altitudes)
-        cut: NDArray[np.int64] = kernels.nodes_below(self.parents, highest, threshold, n_leaves)
-        return cut
+        # Leaves have −∞ here, so that they are taken wherever nothing above them is.
+        return kernels.topmost(self.parents, highest <= threshold)
 
     def cut_with_regions(self, regions: int) -> NDArray[np.int64]:
         """Return the cut with a given number of regions: the last merges are undone.
@@ -377,8 +390,7 @@ class MergeTree:
             )
         if rule == kernels.NOT_COVERED:
             raise ValueError(f"cut must cover every leaf, but leaf {node} is in none of its nodes")
-        labels = kernels.spread(positions, self.leaf_map.reshape(-1))
-        return np.asarray(labels).reshape(self.grid)
+        return positions[self.leaf_map]
 
     def _checked_cut(self, cut: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(cut)
@@ -444,8 +456,8 @@ class MergeTree:
         array([0.5, 2. , 2.5])
         """
         weights = checked_measure(measure, self.grid)
-        flat_map = self.leaf_map.reshape(-1)
-        sizes = kernels.sizes_from_measure(self.parents, flat_map, weights.reshape(-1))
+        of_leaves = np.bincount(self.leaf_map.reshape(-1), weights.reshape(-1))
+        sizes = node_sizes(self.parents, of_leaves)
         return replace(self, sizes=sizes)
 
 

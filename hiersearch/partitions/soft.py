@@ -336,9 +336,9 @@ def checked_probabilities(
     with np.errstate(over="ignore", invalid="ignore"):
         # NaN fails both comparisons; infinities make a sum that is infinite or NaN.
         sound = np.abs(flat.sum(axis=0) - 1) <= SUM_TOLERANCE
-        if flat.min() >= 0 and sound.all():
+        if float(flat.min()) >= 0 and sound.all():
             return flat, grid
-        faulty = ~(sound & (flat >= 0).all(axis=0))
+        faulty = ~(sound & np.greater_equal(flat, 0).all(axis=0))
     pixel = int(faulty.argmax())
     where = tuple(int(i) for i in np.unravel_index(pixel, grid))
     column: NDArray[Any] = flat[:, pixel]

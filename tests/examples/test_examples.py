@@ -24,7 +24,7 @@ def rows(printed):
     """Split the lines of a table into a name and numbers, missing ones as NaN."""
     found = {}
     for line in printed.splitlines():
-        match = re.fullmatch(r"(\S.*?) +((?:(?:[\d.]+|–) +)+[\d.]+)", line)
+        match = re.fullmatch(r"(\S.*?) {2,}((?:(?:-?[\d.]+|–) +)+-?[\d.]+)", line)
         if match:
             numbers = match[2].replace("–", "nan").split()
             found[match[1]] = [float(number) for number in numbers]
