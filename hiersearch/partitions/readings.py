@@ -78,8 +78,8 @@ def boundary_memberships(
     boundary: ArrayLike,
     *,
     spread: Literal["passes", "random-walk"] = "passes",
-    depth: float = 0.05,
-    softness: float = 0.1,
+    depth: float = 0.1,
+    softness: float = 0.02,
     neighbours: int = 4,
     measure: ArrayLike | None = None,
 ) -> Memberships:
@@ -112,6 +112,12 @@ def boundary_memberships(
     -------
     Memberships
         Sparse: at most ``neighbours`` channels a pixel, one channel a basin.
+
+    Notes
+    -----
+    "passes" is O(pixels log pixels). "random-walk" solves one sparse linear system of all pixels
+    for each seed: meant for a few dozen seeds. A softness as large as the walls between basins
+    spreads every pixel over several regions, and the nearest cut then leaves many pixels single.
 
     Raises
     ------

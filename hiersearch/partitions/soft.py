@@ -147,8 +147,8 @@ class SoftPartition:
         boundary: ArrayLike,
         *,
         spread: Literal["passes", "random-walk"] = "passes",
-        depth: float = 0.05,
-        softness: float = 0.1,
+        depth: float = 0.1,
+        softness: float = 0.02,
         neighbours: int = 4,
         measure: ArrayLike | None = None,
     ) -> Memberships:
