@@ -69,8 +69,9 @@ def run() -> list[Table]:
             return int(matrix[0, 1] + matrix[1, 0])
 
         assert ours() == with_table() == with_pairs()
-        found = in_turn({"ours": ours, "encoding": encoding}, 201)
-        found |= in_turn({"table": with_table}, 31) | in_turn({"pairs": with_pairs}, 15)
+        found = in_turn(
+            {"ours": ours, "encoding": encoding, "table": with_table, "pairs": with_pairs}, 21
+        )
         runs = first.n_runs + second.n_runs
         whole = found["ours"].median + found["encoding"].median
         table.rows.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import math
 import os
 import platform
 import time
@@ -57,24 +58,36 @@ def shown(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
+SHORTEST = 0.005
+"""Seconds that one timing lasts at least: quicker functions are called several times in it."""
+
+
 def in_turn(functions: dict[str, Callable[[], Any]], repeats: int = 9) -> dict[str, Timing]:
-    """Time functions A B C A B C ..., after one call of each that is not counted.
+    """Time functions A B C A B C ..., after calls of each that are not counted.
 
     Turns put a drift of the machine's speed on all of them alike. The garbage collector runs
-    before each call, not in it.
+    before each timing, not in it.
     """
-    for function in functions.values():
-        function()
+    calls = {name: _calls_in_a_timing(function) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             gc.collect()
             gc.disable()
             begin = time.perf_counter()
-            function()
-            times[name].append(1e3 * (time.perf_counter() - begin))
+            for _ in range(calls[name]):
+                function()
+            times[name].append(1e3 * (time.perf_counter() - begin) / calls[name])
             gc.enable()
     return {name: Timing(np.array(values)) for name, values in times.items()}
+
+
+def _calls_in_a_timing(function: Callable[[], Any]) -> int:
+    """Call once to compile and warm up, then find how many calls last long enough."""
+    function()
+    begin = time.perf_counter()
+    function()
+    return max(1, math.ceil(SHORTEST / (time.perf_counter() - begin)))
 
 
 def machine() -> str:

@@ -236,12 +236,19 @@ def _changes(labels: NDArray[np.int32]) -> NDArray[np.float32]:
     return changes
 
 
-def _steepest(channels: Iterable[NDArray[Any]]) -> NDArray[np.float32] | float:
-    """Largest Sobel gradient over the channels; 0 without channels."""
-    from skimage.filters import sobel
+def _steepest(channels: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
+    """Largest gradient over the channels: Sobel's, of a step of 1 about 1."""
+    from scipy import ndimage
 
-    gradients = [sobel(channel.astype(np.float32)) for channel in channels]
-    return np.max(gradients, axis=0) if gradients else 0.0
+    steepest: NDArray[np.float32] | None = None
+    for channel in channels:
+        field = channel.astype(np.float32, copy=False)
+        squares = sum(np.square(ndimage.sobel(field, axis)) for axis in range(field.ndim))
+        steepest = squares if steepest is None else np.maximum(steepest, squares)
+    assert steepest is not None
+    # Sobel's weights add up to 4 for every axis across the step.
+    gradient: NDArray[np.float32] = np.sqrt(steepest) * np.float32(4.0 ** (1 - steepest.ndim))
+    return gradient
 
 
 def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:
