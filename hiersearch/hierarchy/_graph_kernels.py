@@ -125,12 +125,28 @@ def region_sums(
     sizes = np.zeros(n_regions)
     sums = np.zeros((n_regions, values.shape[1]))
     weighted = measure.shape[0] > 0
-    for pixel in range(leaf_map.shape[0]):
-        region = leaf_map[pixel]
-        weight = measure[pixel] if weighted else 1.0
-        sizes[region] += weight
+    n_pixels = leaf_map.shape[0]
+    start = 0
+    # Runs of one region are summed before they are added, so that no pixel waits for the store of
+    # the one before it.
+    while start < n_pixels:
+        region = leaf_map[start]
+        end = start + 1
+        while end < n_pixels and leaf_map[end] == region:
+            end += 1
+        size = float(end - start)
+        if weighted:
+            size = 0.0
+            for pixel in range(start, end):
+                size += measure[pixel]
+        sizes[region] += size
         for channel in range(values.shape[1]):
-            sums[region, channel] += weight * np.float64(values[pixel, channel])
+            total = 0.0
+            for pixel in range(start, end):
+                value = np.float64(values[pixel, channel])
+                total += measure[pixel] * value if weighted else value
+            sums[region, channel] += total
+        start = end
     return sizes, sums
 
 

@@ -303,8 +303,13 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     if span > 4 * labels.size + 1024:
         partition = Partition.from_labels(labels)
         return partition.labels(), partition.n_regions
-    offsets = labels.reshape(-1).astype(np.int64) - low
-    numbers = np.cumsum(np.bincount(offsets, minlength=span) > 0, dtype=np.int32) - np.int32(1)
+    offsets = labels.reshape(-1)
+    if low != 0:
+        offsets = offsets.astype(np.int64) - low
+    present = np.bincount(offsets.astype(np.int64, copy=False), minlength=span) > 0
+    if low == 0 and present.all():
+        return np.array(labels, dtype=np.int32, order="C"), span
+    numbers = np.cumsum(present, dtype=np.int32) - np.int32(1)
     return numbers[offsets].reshape(labels.shape), int(numbers[-1]) + 1
 
 

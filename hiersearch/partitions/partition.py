@@ -40,7 +40,8 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
         if the total is too large or too small to be squared.
     """
     array = np.asarray(measure)
-    checked = _validate.checked_measure(array, grid)
+    # A copy, so that the partition keeps what it was measured with.
+    checked = _validate.checked_measure(array, grid).copy()
     with np.errstate(over="ignore"):
         total = float(checked.sum())
     if array.dtype.kind in "iub":
@@ -49,7 +50,7 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
                 f"measure of integer type must have a total of at most {LARGEST_EXACT_TOTAL}, so "
                 f"that distances are exact integers, got {total:g}: pass it as float64"
             )
-        return np.ascontiguousarray(array.reshape(-1), dtype=np.int64)
+        return array.reshape(-1).astype(np.int64)
     if not 0 < total * total < math.inf:
         raise ValueError(
             f"measure must have a total whose square is a float64, got {total:g}: rescale it"
