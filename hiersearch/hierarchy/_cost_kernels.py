@@ -18,7 +18,7 @@ def dense_leaf_sums(
     measure: NDArray[np.float64],
     n_leaves: int,
 ) -> NDArray[np.float64]:
-    """Sum measure times ``values`` (k, n) over each leaf: (n_leaves, k).
+    """Sum measure times ``values`` (k, n) over each leaf: (k, n_leaves).
 
     Runs of one leaf are summed before they are added, so that consecutive pixels don't wait for
     each other's store.
@@ -41,7 +41,7 @@ def dense_leaf_sums(
             else:
                 total += channel[p]
         row[leaf] += total
-    return np.ascontiguousarray(sums.T)
+    return sums
 
 
 @compiled
@@ -124,9 +124,9 @@ def sparse_leaf_sums(
     n_leaves: int,
     n_channels: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Channel sums of each leaf as compressed rows (offsets, channels ascending, sums).
+    """Channel sums of each leaf as compressed rows: offsets, channels (in any order), sums.
 
-    O(m · n) plus sorting the distinct channels of each leaf.
+    O(m · n).
     """
     m, n = channels.shape
     weighted = measure.size != 0
@@ -137,7 +137,9 @@ def sparse_leaf_sums(
     for leaf in range(n_leaves):
         first[leaf + 1] += first[leaf]
     order = np.empty(n, np.int32)
-    place = first[:-1].copy()
+    place = np.empty(n_leaves, np.int64)
+    for leaf in range(n_leaves):
+        place[leaf] = first[leaf]
     for p in range(n):
         order[place[leaf_map[p]]] = p
         place[leaf_map[p]] += 1
@@ -163,14 +165,14 @@ def sparse_leaf_sums(
         start = offsets[leaf]
         if start + count > capacity:
             capacity = max(2 * capacity, start + count)
-            grown_channels = np.empty(capacity, np.int32)
-            grown_channels[:start] = out_channels[:start]
-            out_channels = grown_channels
-            grown_sums = np.empty(capacity)
-            grown_sums[:start] = out_sums[:start]
-            out_sums = grown_sums
-        if count > 1:
-            touched[:count].sort()
+            more_channels = np.empty(capacity, np.int32)
+            more_sums = np.empty(capacity)
+            # Loops, here and below: assignments of slices take seconds to compile.
+            for i in range(start):
+                more_channels[i] = out_channels[i]
+                more_sums[i] = out_sums[i]
+            out_channels = more_channels
+            out_sums = more_sums
         for i in range(count):
             channel = touched[i]
             out_channels[start + i] = channel
@@ -179,7 +181,7 @@ def sparse_leaf_sums(
             seen[channel] = False
         offsets[leaf + 1] = start + count
     used = offsets[n_leaves]
-    return offsets, out_channels[:used].copy(), out_sums[:used].copy()
+    return offsets, out_channels[:used], out_sums[:used]
 
 
 @compiled
@@ -201,7 +203,9 @@ def child_order(
     for node in range(n_nodes):
         offsets[node + 1] += offsets[node]
     children = np.empty(n_nodes - 1, np.int64)
-    filled = offsets[:-1].copy()
+    filled = np.empty(n_nodes, np.int64)
+    for node in range(n_nodes):
+        filled[node] = offsets[node]
     for node in range(n_nodes - 1):
         parent = parents[node]
         at = filled[parent]
@@ -269,7 +273,15 @@ def sparse_costs(
             light = children[c]
             found = 0
             for i in range(begin[light], begin[light] + length[light]):
-                position = at + np.searchsorted(channels[at : at + count], channels[i])
+                # Binary search by hand: NumPy's takes seconds to compile.
+                position = at
+                beyond = at + count
+                while position < beyond:
+                    middle = (position + beyond) // 2
+                    if channels[middle] < channels[i]:
+                        position = middle + 1
+                    else:
+                        beyond = middle
                 if position < at + count and channels[position] == channels[i]:
                     total += sums[i] * (2.0 * sums[position] + sums[i])
                     sums[position] += sums[i]
@@ -301,12 +313,16 @@ def sparse_costs(
                 filled += 1
             at = starts[light]
             count = filled
-            channels[at : at + count] = merged_channels[:count]
-            sums[at : at + count] = merged_sums[:count]
+            for i in range(count):
+                channels[at + i] = merged_channels[i]
+                sums[at + i] = merged_sums[i]
         begin[node] = at
         length[node] = count
         squares[node] = total
-    return sizes * sizes - 2.0 * squares
+    costs = np.empty(n_nodes)
+    for node in range(n_nodes):
+        costs[node] = sizes[node] * sizes[node] - 2.0 * squares[node]
+    return costs
 
 
 @compiled

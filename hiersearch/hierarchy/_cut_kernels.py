@@ -129,8 +129,9 @@ def tables_by_regions(
                 count = min(count, most - fewest + 1)
                 continue
             size = min(length[light] + count - 1, most - fewest + 1)
-            joined[: max(0, size)] = np.inf
-            split[: max(0, size)] = 0
+            for j in range(size):
+                joined[j] = np.inf
+                split[j] = 0
             for i in range(min(length[light], size)):
                 extra = buffer[first + i]
                 if counting:

@@ -106,8 +106,6 @@ def _membership_costs(
     measure = float_measure(goal)
     sizes = _node_sizes(tree, measure)
     values, channels, n_channels = _as_channels(goal)
-    leaf_map = tree.leaf_map.reshape(-1)
-    n_leaves = tree.n_leaves
     total = float(sizes[tree.root])
     weight = class_weight * total
     names: NDArray[np.int32] | None = None
@@ -117,14 +115,13 @@ def _membership_costs(
         names = found if class_weight > 0 else None
         squares = float(np.square(sums.sum(axis=0, dtype=np.float64)).sum())
     else:
-        rows = kernels.sparse_leaf_sums(values, channels, leaf_map, measure, n_leaves, n_channels)
+        rows = _sparse_leaf_sums(tree, values, channels, measure, n_channels)
         costs = kernels.sparse_costs(tree.parents, *rows, sizes)
         sums = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
         squares = float(np.square(sums).sum())
         if class_weight > 0:
-            missed, names = kernels.class_costs(
-                tree.parents, kernels.dense_leaf_sums(values, leaf_map, measure, n_leaves), sizes
-            )
+            of_classes = _dense_leaf_sums(tree, values, measure).astype(np.float64, copy=False)
+            missed, names = kernels.class_costs(tree.parents, of_classes, sizes)
             costs = costs + weight * missed
     return RegionCosts(costs, squares, total**2, names)
 
@@ -149,7 +146,28 @@ def _dense_leaf_sums(
     if tree.has_pixel_leaves:
         by_pixel = np.ascontiguousarray(values.T)
         return by_pixel if measure.size == 0 else by_pixel * measure[:, None]
-    return kernels.dense_leaf_sums(values, tree.leaf_map.reshape(-1), measure, tree.n_leaves)
+    by_channel = kernels.dense_leaf_sums(values, tree.leaf_map.reshape(-1), measure, tree.n_leaves)
+    return np.ascontiguousarray(by_channel.T)
+
+
+def _sparse_leaf_sums(
+    tree: MergeTree,
+    values: NDArray[Any],
+    channels: NDArray[np.int32],
+    measure: NDArray[np.float64],
+    n_channels: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+    """Channel sums of the leaves as compressed rows (offsets, channels ascending, sums)."""
+    leaf_map = tree.leaf_map.reshape(-1)
+    offsets, columns, sums = kernels.sparse_leaf_sums(
+        values, channels, leaf_map, measure, tree.n_leaves, n_channels
+    )
+    keys = np.repeat(np.arange(tree.n_leaves, dtype=np.int64), np.diff(offsets))
+    keys = keys * n_channels + columns
+    if (np.diff(keys) < 0).any():
+        order = np.argsort(keys, kind="stable")
+        columns, sums = columns[order], sums[order]
+    return offsets, columns, sums
 
 
 def _node_sizes(tree: MergeTree, measure: NDArray[np.float64]) -> NDArray[np.float64]:
