@@ -11,5 +11,5 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=400)
+settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=120)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -73,7 +73,7 @@ def region_costs(
     Notes
     -----
     O(k · (pixels + nodes)) for k dense channels; sparse channels and hard targets cost what their
-    non-zeros cost; affinities O(d · pixels + nodes log nodes). DESIGN section 3.
+    non-zeros cost; affinities O(d · pixels + nodes log nodes).
 
     Examples
     --------

@@ -280,7 +280,8 @@ def nearest_cut(
     Notes
     -----
     best(R) = min(c(R), Σ best(children)) in one pass, O(nodes), after the costs; with ``regions``
-    O(leaves · regions), see :func:`nearest_cuts_by_regions`. DESIGN section 3.
+    O(leaves · regions), see :func:`nearest_cuts_by_regions`. Source: Guigues,
+    Cocquerez & Le Men, "Scale-sets image analysis", IJCV 2006.
 
     Examples
     --------

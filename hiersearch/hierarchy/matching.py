@@ -29,7 +29,7 @@ from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
 
 DEFAULT_SUPERPIXELS = "guided"
 DEFAULT_LINKAGE = "soft-mix"
@@ -90,9 +90,11 @@ def match(
         About how many; one for every 75 pixels where omitted. "felzenszwalb" and "pixels" take
         none.
     linkage : str, Linkage or function
-        How alike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
+        How unlike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
         default, "soft-mix", weighs the contrast of the image, scaled to [0, 1], and the
-        difference of the soft output alike; with a hard or affinity target it is "average".
+        difference of the soft output alike; with affinities it is "average" on the boundaries
+        that they show, with a hard target "average" on the image. A function sees the sums of
+        the soft output behind those of the image's channels.
     tree : MergeTree, optional
         A hierarchy that is ready; then superpixels and linkage are not used.
     regions : int, optional
@@ -172,17 +174,28 @@ def _hierarchy(
         field = _checked_image(image, goal.grid)
     with _timed(seconds, "superpixels"):
         leaves = _leaves(field, goal, superpixels, count)
-    soft = None
+    soft, boundary = None, None
     if isinstance(linkage, str) and linkage == DEFAULT_LINKAGE:
         soft = _soft_features(goal)
-        linkage = "average" if soft is None else mix(soft=0.5, boundary=0.5)
-        if field is not None:
-            field = _unit_range(field)
-    elif isinstance(linkage, Linkage) and linkage.soft > 0:
+        if soft is None:
+            linkage = "average"
+            # Affinities say more of boundaries than the image does.
+            if field is None or isinstance(goal, Affinities):
+                boundary = _boundary_evidence(goal)
+        elif field is None:
+            linkage = mix(soft=1.0)
+        else:
+            linkage, field = mix(soft=0.5, boundary=0.5), _unit_range(field)
+    elif not isinstance(linkage, str) and getattr(linkage, "soft", 1.0) > 0:
         soft = _soft_features(goal)
     with _timed(seconds, "hierarchy"):
         return build_hierarchy(
-            field, superpixels=leaves, linkage=linkage, soft=soft, grid=goal.grid
+            field,
+            superpixels=leaves,
+            linkage=linkage,
+            boundary=boundary,
+            soft=soft,
+            grid=goal.grid,
         )
 
 
@@ -218,14 +231,26 @@ def _guiding_heights(
     if field is not None:
         channels = _unit_range(field).reshape(*goal.grid, -1)
         heights += _steepest(np.moveaxis(channels, -1, 0))
+    if isinstance(goal, Memberships):
+        return heights + _steepest(goal.values.reshape(-1, *goal.grid))
+    return heights + _boundary_evidence(goal)
+
+
+def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
+    """Where a target without channels puts boundaries: a map within [0, 1]."""
     if isinstance(goal, Affinities):
-        # Where pixels are likely to be apart from their neighbours there is a boundary.
-        heights += 1 - goal.values.mean(axis=0).reshape(goal.grid)
-    elif isinstance(goal, Memberships):
-        heights += _steepest(goal.values.reshape(-1, *goal.grid))
-    elif isinstance(goal, Partition):
-        heights += _changes(goal.labels())
-    return heights
+        # A pixel that is likely to be apart from its partners, on either side, is near a boundary.
+        apart = np.zeros(goal.grid, np.float32)
+        known = np.zeros(goal.grid, np.float32)
+        for affinities, offset in zip(goal.values, goal.offsets, strict=True):
+            source, target = pair_slices(offset, goal.grid)
+            for ends in (source, target):
+                apart[ends] += 1 - affinities.reshape(goal.grid)[source]
+                known[ends] += 1
+        evidence: NDArray[np.float32] = apart / np.maximum(known, np.float32(1))
+        return evidence
+    assert isinstance(goal, Partition)
+    return _changes(goal.labels())
 
 
 def _changes(labels: NDArray[np.int32]) -> NDArray[np.float32]:
