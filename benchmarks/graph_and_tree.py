@@ -9,10 +9,9 @@ from benchmarks.measuring import Table, in_turn, shown
 
 
 def _ours(labels, image):
-    from hiersearch.hierarchy.agglomerate import agglomerate
-    from hiersearch.hierarchy.graph import region_graph
+    from hiersearch.hierarchy.build import build_hierarchy
 
-    return agglomerate(region_graph(labels, image), "average")
+    return build_hierarchy(image, superpixels=labels, linkage="average")
 
 
 def _higra_graph(labels, image):

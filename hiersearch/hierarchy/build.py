@@ -109,12 +109,24 @@ def build_hierarchy(
         labels = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
     features = None if soft is None else np.moveaxis(np.asarray(soft), 0, -1)
     graph = region_graph(
-        labels, image, boundary=boundary, features=features, measure=measure, contrast=contrast
+        labels,
+        image,
+        boundary=boundary,
+        features=features,
+        measure=measure,
+        contrast=contrast,
+        colours=_needs_colours(linkage),
     )
     if isinstance(linkage, str) and watershed:
         return watershed_tree(graph, linkage.removeprefix(_WATERSHED))
     n_soft = 0 if features is None else features.shape[-1]
     return agglomerate(graph, linkage, colour_channels=graph.feature_sums.shape[1] - n_soft)
+
+
+def _needs_colours(linkage: str | Linkage | Callable[..., float]) -> bool:
+    if isinstance(linkage, str):
+        return linkage in LINKAGES and Linkage(linkage).needs_colour
+    return not isinstance(linkage, Linkage) or linkage.needs_colour
 
 
 def _ignores_soft(linkage: Linkage | Callable[..., float]) -> bool:

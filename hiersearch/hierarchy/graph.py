@@ -189,6 +189,7 @@ def region_graph(
     features: ArrayLike | None = None,
     measure: ArrayLike | None = None,
     contrast: str = "max",
+    colours: bool = True,
 ) -> RegionGraph:
     """Build the region adjacency graph of a label map.
 
@@ -209,6 +210,9 @@ def region_graph(
     contrast : {"max", "euclidean"}
         Contrast of two pixels of the image: their largest absolute difference over channels,
         or the Euclidean distance of their channel values; in the image's unit.
+    colours : bool
+        Whether to sum the image's channels over the regions; linkages that compare boundaries
+        only have no use for it.
 
     Returns
     -------
@@ -249,7 +253,11 @@ def region_graph(
         compared, kind = channels, _CONTRASTS[contrast]
     flat = leaf_map.reshape(-1)
     edges, statistics = _boundaries(flat, grid, compared, kind, n_regions)
-    sizes, sums = kernels.region_sums(flat, _or_none(channels, flat), _or_ones(weights), n_regions)
+    summed = _or_none(channels if colours else None, flat)
+    if summed.shape[1] or weights is not None:
+        sizes, sums = kernels.region_sums(flat, summed, _or_ones(weights), n_regions)
+    else:
+        sizes, sums = np.bincount(flat).astype(np.float64), np.zeros((n_regions, 0))
     if features is not None:
         further = checked_channels(features, grid, "features")
         _, more = kernels.region_sums(flat, further, _or_ones(weights), n_regions)

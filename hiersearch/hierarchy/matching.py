@@ -227,7 +227,7 @@ def _guiding_heights(
     field: NDArray[Any] | None, goal: Partition | SoftPartition
 ) -> NDArray[np.float32]:
     """Gradient of the image plus that of the soft output, each of values within [0, 1]."""
-    heights = np.zeros(goal.grid, np.float32)
+    heights: NDArray[np.float32] = np.zeros(goal.grid, np.float32)
     if field is not None:
         channels = _unit_range(field).reshape(*goal.grid, -1)
         heights += _steepest(np.moveaxis(channels, -1, 0))
@@ -247,8 +247,7 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
             for ends in (source, target):
                 apart[ends] += 1 - affinities.reshape(goal.grid)[source]
                 known[ends] += 1
-        evidence: NDArray[np.float32] = apart / np.maximum(known, np.float32(1))
-        return evidence
+        return (apart / np.maximum(known, 1)).astype(np.float32)
     assert isinstance(goal, Partition)
     return _changes(goal.labels())
 
