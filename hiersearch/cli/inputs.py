@@ -145,12 +145,11 @@ def network_channels(
     return loaded(image), loaded.channels
 
 
-def superpixel_labels(path: Path, grid: tuple[int, ...]) -> NDArray[np.integer[Any]]:
-    """Read a label map that gives the superpixels."""
+def labels_on_grid(path: Path, grid: tuple[int, ...], name: str) -> NDArray[np.integer[Any]]:
+    """Read a label map that must lie on the image's grid: superpixels, or markers."""
     labels = read_label_map(path)
     if labels.shape != grid:
         raise UsageError(
-            f"superpixels must lie on the grid {grid} of the image, "
-            f"but {path} has shape {labels.shape}"
+            f"{name} must lie on the grid {grid} of the image, but {path} has shape {labels.shape}"
         )
     return labels

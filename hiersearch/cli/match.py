@@ -83,6 +83,10 @@ def match(
         int | None, typer.Option(help="The exact number of regions.", metavar="K")
     ] = None,
     minimum_size: Annotated[float, typer.Option(help="Smallest region, in pixels.")] = 0.0,
+    apart: Annotated[
+        Path | None,
+        typer.Option(help="Label map of markers: no region holds two that differ (0: none)."),
+    ] = None,
     top: Annotated[
         int, typer.Option(help="Write the N nearest distinct partitions.", metavar="N")
     ] = 1,
@@ -133,7 +137,8 @@ def match(
         seconds["soft output" if network is None else "network"] = time.perf_counter() - begin
     leaves: str | NDArray[Any] = superpixels
     if superpixels not in SUPERPIXELS:
-        leaves = inputs.superpixel_labels(Path(superpixels), target.grid)
+        leaves = inputs.labels_on_grid(Path(superpixels), target.grid, "superpixels")
+    markers = None if apart is None else inputs.labels_on_grid(apart, target.grid, "markers")
     with progress("Searching the hierarchy", as_json):
         from hiersearch.cli.results import Job, print_results, write_results
         from hiersearch.hierarchy.matching import match as find_match
@@ -146,6 +151,7 @@ def match(
             linkage=linkage,
             regions=regions,
             minimum_size=minimum_size,
+            apart=markers,
             class_weight=class_weight,
             top=top,
         )

@@ -8,7 +8,16 @@ from PIL import Image
 from hiersearch.metric import distance
 from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_label_map
-from tests.cli.running import HEIGHT, WIDTH, parsed, run, scene, write_labels, write_scene
+from tests.cli.running import (
+    HEIGHT,
+    WIDTH,
+    parsed,
+    refused,
+    run,
+    scene,
+    write_labels,
+    write_scene,
+)
 
 QUICK = ("--superpixels", "pixels", "--linkage", "average", "--json")
 
@@ -230,3 +239,16 @@ def test_a_second_run_replaces_the_first(folder):
     out = folder / "here" / "there"
     assert len(list(out.iterdir())) == 4
     assert len(np.unique(np.load(out / "labels.npy"))) == summary["regions"] == 3
+
+
+def test_markers_keep_regions_apart(folder):
+    source = ("image.png", "--soft", "soft.npy", "--reading", "classes")
+    markers = np.zeros(scene()[0].shape, np.uint8)
+    markers[0, 0], markers[-1, -1] = 1, 2
+    np.save(folder / "markers.npy", markers)
+    free = np.load(parsed(run("match", *source, *QUICK))["partition"])
+    held = np.load(parsed(run("match", *source, "--apart", "markers.npy", *QUICK))["partition"])
+    assert free[0, 0] == free[-1, -1]
+    assert held[0, 0] != held[-1, -1]
+    np.save(folder / "small.npy", markers[1:])
+    refused(run("match", *source, "--apart", "small.npy", *QUICK), "markers must lie on the grid")
