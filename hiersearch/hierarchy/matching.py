@@ -92,9 +92,9 @@ def match(
     linkage : str, Linkage or function
         How unlike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
         default, "soft-mix", weighs the contrast of the image, scaled to [0, 1], and the
-        difference of the soft output alike; with affinities it is "average" on the boundaries
-        that they show, with a hard target "average" on the image. A function sees the sums of
-        the soft output behind those of the image's channels.
+        difference of the soft output alike; with boundaries and affinities it is "average" on
+        the boundaries that they show, with a hard target "average" on the image. A function sees
+        the sums of the soft output behind those of the image's channels.
     tree : MergeTree, optional
         A hierarchy that is ready; then superpixels and linkage are not used.
     regions : int, optional
@@ -179,8 +179,8 @@ def _hierarchy(
         soft = _soft_features(goal)
         if soft is None:
             linkage = "average"
-            # Affinities say more of boundaries than the image does.
-            if field is None or isinstance(goal, Affinities):
+            # A target that tells of boundaries says more of them than the image does.
+            if field is None or isinstance(goal, SoftPartition):
                 boundary = _boundary_evidence(goal)
         elif field is None:
             linkage = mix(soft=1.0)
@@ -231,7 +231,7 @@ def _guiding_heights(
     if field is not None:
         channels = _unit_range(field).reshape(*goal.grid, -1)
         heights += _steepest(np.moveaxis(channels, -1, 0))
-    if isinstance(goal, Memberships):
+    if isinstance(goal, Memberships) and goal.reading != "boundaries":
         return heights + _steepest(goal.values.reshape(-1, *goal.grid))
     return heights + _boundary_evidence(goal)
 
@@ -248,6 +248,9 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
                 apart[ends] += 1 - affinities.reshape(goal.grid)[source]
                 known[ends] += 1
         return (apart / np.maximum(known, 1)).astype(np.float32)
+    if isinstance(goal, Memberships):
+        # Boundaries lie where no region holds a pixel for certain.
+        return (2 * (1 - goal.values.max(axis=0))).clip(0, 1).reshape(goal.grid).astype(np.float32)
     assert isinstance(goal, Partition)
     return _changes(goal.labels())
 
@@ -277,7 +280,7 @@ def _steepest(channels: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
 
 def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:
     """Soft output as features of pixels, where it has any: rows of probabilities, (m, *grid)."""
-    if isinstance(goal, Affinities) or not isinstance(goal, Memberships):
+    if not isinstance(goal, Memberships) or goal.reading == "boundaries":
         return None
     # Rows, not channels: the class reading keeps one class a row, however many components.
     return goal.values.reshape(-1, *goal.grid)

@@ -148,7 +148,7 @@ class SoftPartition:
         *,
         spread: Literal["passes", "random-walk"] = "passes",
         depth: float = 0.1,
-        softness: float = 0.02,
+        softness: float = 0.03,
         neighbours: int = 4,
         measure: ArrayLike | None = None,
     ) -> Memberships:

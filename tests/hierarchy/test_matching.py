@@ -64,10 +64,11 @@ def test_the_scene_is_found_from_every_kind_of_target(image, target):
 
 
 def test_boundaries_lead_to_the_regions_between_them():
-    found = match(IMAGE, boundaries(), superpixels="pixels")
+    # An image without any edge: what is found comes from the boundaries alone.
+    found = match(np.zeros(GRID), boundaries(), superpixels="pixels")
     # Pixels of the boundary itself belong to both sides alike, and stay alone.
     assert (np.bincount(found.best.labels.reshape(-1)) >= 20).sum() == 3
-    assert distance(found.best.partition, TRUTH) < 0.08
+    assert distance(found.best.partition, TRUTH) < 0.1
 
 
 def test_guided_superpixels_keep_to_edges_that_the_image_lacks():
