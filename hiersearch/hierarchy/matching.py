@@ -250,7 +250,8 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
         return (apart / np.maximum(known, 1)).astype(np.float32)
     if isinstance(goal, Memberships):
         # Boundaries lie where no region holds a pixel for certain.
-        return (2 * (1 - goal.values.max(axis=0))).clip(0, 1).reshape(goal.grid).astype(np.float32)
+        doubt = 2 * (1 - goal.values.max(axis=0)).reshape(goal.grid)
+        return np.clip(doubt, 0, 1, dtype=np.float32)
     assert isinstance(goal, Partition)
     return _changes(goal.labels())
 
