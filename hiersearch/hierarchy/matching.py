@@ -250,8 +250,9 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
         return (apart / np.maximum(known, 1)).astype(np.float32)
     if isinstance(goal, Memberships):
         # Boundaries lie where no region holds a pixel for certain.
-        doubt = 2 * (1 - goal.values.max(axis=0)).reshape(goal.grid)
-        return np.clip(doubt, 0, 1, dtype=np.float32)
+        surest = goal.values.max(axis=0).reshape(goal.grid)
+        doubt: NDArray[np.float32] = np.clip(2 - 2 * surest, 0, 1).astype(np.float32)
+        return doubt
     assert isinstance(goal, Partition)
     return _changes(goal.labels())
 
