@@ -80,6 +80,8 @@ def test_an_interrupted_run_exits_130_and_leaves_nothing(tmp_path):
     write_scene(tmp_path)
     code = """
         import os, signal, sys
+        # A parent that runs in the background may have left the signal ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from hiersearch import plots
         def interrupt(*args, **options):
             os.kill(os.getpid(), signal.SIGINT)
