@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled
+from hiersearch.hierarchy._tree_kernels import common_ancestor
 
 
 @compiled
@@ -46,26 +47,16 @@ def dense_leaf_sums(
 
 @compiled
 def dense_costs(
-    parents: NDArray[np.int64],
-    sums: NDArray[Any],
-    sizes: NDArray[np.float64],
-    class_weight: float,
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Cost a² − 2 Σ n² of each node from the channel sums of the leaves (n_leaves, k).
-
-    With a positive ``class_weight`` the cost of naming the node after its largest channel,
-    class_weight · (a − max n), is added, and that channel returned for each node.
-    """
+    parents: NDArray[np.int64], sums: NDArray[Any], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cost a² − 2 Σ n² of each node from the channel sums of the leaves (n_leaves, k)."""
     n_leaves, k = sums.shape
     n_nodes = parents.size
     inner = np.zeros((n_nodes - n_leaves, k))
     costs = np.empty(n_nodes)
-    named = class_weight > 0
-    names = np.zeros(n_nodes if named else 0, np.int32)
     for node in range(n_nodes):
         squares = 0.0
         parent = parents[node] - n_leaves
-        best = -1.0
         # Two loops alike, because leaves and inner nodes live in arrays of different types.
         if node < n_leaves:
             for j in range(k):
@@ -73,9 +64,6 @@ def dense_costs(
                 squares += value * value
                 if parent >= 0:
                     inner[parent, j] += value
-                if named and value > best:
-                    best = value
-                    names[node] = j
         else:
             row = node - n_leaves
             for j in range(k):
@@ -83,13 +71,8 @@ def dense_costs(
                 squares += value * value
                 if parent != row:
                     inner[parent, j] += value
-                if named and value > best:
-                    best = value
-                    names[node] = j
         costs[node] = sizes[node] * sizes[node] - 2.0 * squares
-        if named:
-            costs[node] += class_weight * max(0.0, sizes[node] - best)
-    return costs, names
+    return costs
 
 
 @compiled
@@ -326,65 +309,23 @@ def sparse_costs(
 
 
 @compiled
-def adjacent_ancestors(
-    parents: NDArray[np.int64], starts: NDArray[np.int64], n_leaves: int
-) -> NDArray[np.int32]:
-    """Lowest common ancestor of each pair of neighbours in the depth-first order of the leaves.
-
-    ``starts`` comes from ``child_order`` with weight 1 for each leaf.
-    """
-    ancestors = np.empty(max(0, n_leaves - 1), np.int32)
-    for node in range(parents.size - 1):
-        if starts[node] > starts[parents[node]]:
-            ancestors[starts[node] - 1] = parents[node]
-    return ancestors
-
-
-@compiled
-def range_maxima(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Maxima of all ranges whose length is a power of two: (levels, n)."""
-    n = values.size
-    levels = 1
-    while (1 << levels) <= n:
-        levels += 1
-    table = np.empty((levels, max(1, n)), np.int32)
-    table[0, :n] = values
-    for level in range(1, levels):
-        half = 1 << (level - 1)
-        for i in range(n - 2 * half + 1):
-            table[level, i] = max(table[level - 1, i], table[level - 1, i + half])
-    return table
-
-
-@compiled
 def add_pair_terms(
     gains: NDArray[np.float64],
     leaves: NDArray[np.int32],
     partners: NDArray[np.int32],
     affinities: NDArray[Any],
     weights: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    maxima: NDArray[np.int32],
+    parents: NDArray[np.int64],
+    heads: NDArray[np.int64],
 ) -> None:
     """Add w (1 − 2C) of each pair of pixels to the lowest common ancestor of their leaves.
 
-    Ancestors have larger ids than their descendants, so the lowest common ancestor of two leaves
-    is the largest of those of the neighbours between them in depth-first order.
+    ``heads`` comes from ``path_heads``: O(log nodes) a pair at worst.
     """
     for i in range(leaves.size):
-        term = weights[i] * (1.0 - 2.0 * affinities[i])
-        u = leaves[i]
-        v = partners[i]
-        if u == v:
-            gains[u] += term
-            continue
-        low = min(starts[u], starts[v])
-        high = max(starts[u], starts[v])
-        level = 0
-        while (2 << level) <= high - low:
-            level += 1
-        node = max(maxima[level, low], maxima[level, high - (1 << level)])
-        gains[node] += term
+        one, other = int(np.int64(leaves[i])), int(np.int64(partners[i]))
+        node = common_ancestor(parents, heads, one, other)
+        gains[node] += weights[i] * (1.0 - 2.0 * affinities[i])
 
 
 @compiled

@@ -18,9 +18,6 @@ LARGEST_DIFFERENCE = 0
 EUCLIDEAN = 1
 LARGER_VALUE = 2
 
-# Hash tables hold numbers from 1 on, because arrays of zeros are cheap to make and to compile.
-EMPTY = 0
-
 
 @compiled_part
 def scattered(key: int, mask: int) -> int:
@@ -62,6 +59,7 @@ def boundaries(
     """
     depth, height, width = sides
     steps = (1, width, width * height)
+    # Numbers from 1 on: an array of zeros is an empty table, cheap to make and to compile.
     table = np.zeros(capacity, dtype=np.int32)
     ends = np.empty((capacity // 2, 2), dtype=np.int32)
     statistics = np.empty((capacity // 2, 4))

@@ -107,23 +107,21 @@ def _membership_costs(
     sizes = _node_sizes(tree, measure)
     values, channels, n_channels = _as_channels(goal)
     total = float(sizes[tree.root])
-    weight = class_weight * total
-    names: NDArray[np.int32] | None = None
     if channels is None:
         sums = _dense_leaf_sums(tree, values, measure)
-        costs, found = kernels.dense_costs(tree.parents, sums, sizes, weight)
-        names = found if class_weight > 0 else None
-        squares = float(np.square(sums.sum(axis=0, dtype=np.float64)).sum())
+        costs = kernels.dense_costs(tree.parents, sums, sizes)
+        of_channels = sums.sum(axis=0, dtype=np.float64)
     else:
         rows = _sparse_leaf_sums(tree, values, channels, measure, n_channels)
         costs = kernels.sparse_costs(tree.parents, *rows, sizes)
-        sums = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
-        squares = float(np.square(sums).sum())
-        if class_weight > 0:
-            of_classes = _dense_leaf_sums(tree, values, measure).astype(np.float64, copy=False)
-            missed, names = kernels.class_costs(tree.parents, of_classes, sizes)
-            costs = costs + weight * missed
-    return RegionCosts(costs, squares, total**2, names)
+        of_channels = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
+    names: NDArray[np.int32] | None = None
+    if class_weight > 0:
+        # Of a target read as classes, too, row c holds class c, whatever its components.
+        of_classes = _dense_leaf_sums(tree, values, measure).astype(np.float64, copy=False)
+        missed, names = kernels.class_costs(tree.parents, of_classes, sizes)
+        costs = costs + class_weight * total * missed
+    return RegionCosts(costs, float(np.square(of_channels).sum()), total**2, names)
 
 
 def _as_channels(
@@ -178,9 +176,7 @@ def _node_sizes(tree: MergeTree, measure: NDArray[np.float64]) -> NDArray[np.flo
 
 def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
     """Each known pair's term goes to the lowest common ancestor of its ends, then up the tree."""
-    n_leaves = tree.n_leaves
-    _, _, starts = leaf_layout(tree)
-    maxima = kernels.range_maxima(kernels.adjacent_ancestors(tree.parents, starts, n_leaves))
+    heads = tree_kernels.path_heads(tree.parents)
     gains = np.zeros(tree.n_nodes)
     constant = 0.0
     for d, offset in enumerate(goal.offsets):
@@ -194,8 +190,8 @@ def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
             np.ascontiguousarray(tree.leaf_map[target]).reshape(-1),
             affinities,
             weights,
-            starts,
-            maxima,
+            tree.parents,
+            heads,
         )
     tree_kernels.sum_up(tree.parents, gains)
     return RegionCosts(gains, constant, goal.pair_total)
@@ -242,7 +238,7 @@ def forbidden_nodes(
 
     Notes
     -----
-    O(nodes + pixels), plus the depth of the tree for each pair.
+    O(nodes + pixels), plus O(log nodes) for each pair.
     """
     if not (np.isfinite(minimum_size) and minimum_size >= 0):
         raise ValueError(f"minimum_size must be a number of at least 0, got {minimum_size!r}")
@@ -288,13 +284,11 @@ def _holding_both_of_a_pair(tree: MergeTree, pairs: Any) -> NDArray[np.bool_]:
         raise ValueError(
             f"apart must hold pixels of the grid {tree.grid}, got {array[i, j].tolist()}"
         )
-    holding = np.zeros(tree.n_nodes, np.bool_)
+    above = np.zeros(tree.n_nodes)
+    heads = tree_kernels.path_heads(tree.parents)
     for a, b in array:
         u, v = int(tree.leaf_map[tuple(a)]), int(tree.leaf_map[tuple(b)])
-        while u != v:
-            u, v = (int(tree.parents[u]), v) if u < v else (u, int(tree.parents[v]))
-        holding[u] = True
+        above[tree_kernels.common_ancestor(tree.parents, heads, u, v)] = 1
     # What holds a pair is held by all ancestors.
-    above = holding.astype(np.float64)
     tree_kernels.sum_up(tree.parents, above)
     return above > 0

@@ -107,7 +107,6 @@ class _LazyCuts:
         self.n_leaves = tree.n_leaves
         self.offsets, self.children = tree.children()
         self.best, self.taken = kernels.best_below(tree.parents, costs.costs, tree.n_leaves)
-        self.parents = tree.parents
         self.ranked: dict[int, list[_Alternative]] = {}
         self.waiting: dict[int, list[_Candidate]] = {}
         # The alternative settled last, while its successors are not yet among the waiting: they
