@@ -120,9 +120,11 @@ def _references(
     kept = slice(None) if weights is None else weights.reshape(-1)
     # scikit-image allocates by the largest label and refuses negative ones.
     a, b = (np.unique(labels.reshape(-1)[kept], return_inverse=True)[1] for labels in maps)
-    error = float(rand(a, b, ignore_labels=())[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = float(rand(a, b, ignore_labels=())[0])
     return {
-        "adapted_rand_error": error,
+        # Not defined where no two pixels are joined, as on a grid of one pixel.
+        "adapted_rand_error": error if np.isfinite(error) else None,
         "variation_of_information": float(sum(information(a, b, ignore_labels=()))),
     }
 

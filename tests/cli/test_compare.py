@@ -96,3 +96,14 @@ def test_bad_input(tmp_path, maps):
     refused(run("compare", one, one, "--measure", tmp_path / "measure.npy"), "--measure", "(2, 2)")
     np.save(tmp_path / "measure.npy", -np.ones(a.shape))
     refused(run("compare", one, one, "--measure", tmp_path / "measure.npy"), "negative")
+
+
+@pytest.mark.parametrize("labels", [[[7]], [[1, 2], [3, 4]]], ids=["one pixel", "all pixels apart"])
+def test_partitions_that_join_no_pair_are_compared(tmp_path, labels):
+    np.save(tmp_path / "a.npy", np.array(labels))
+    files = (tmp_path / "a.npy", tmp_path / "a.npy")
+    summary = parsed(run("compare", *files, "--json"))
+    assert summary["distance"] == 0
+    # The adapted Rand error is a ratio of joined pairs: there are none.
+    assert summary["adapted_rand_error"] is None
+    assert "adapted Rand" not in run("compare", *files).stdout
