@@ -117,11 +117,39 @@ def _membership_costs(
         of_channels = np.bincount(rows[1], weights=rows[2], minlength=n_channels)
     names: NDArray[np.int32] | None = None
     if class_weight > 0:
-        # Of a target read as classes, too, row c holds class c, whatever its components.
-        of_classes = _dense_leaf_sums(tree, values, measure).astype(np.float64, copy=False)
-        missed, names = kernels.class_costs(tree.parents, of_classes, sizes)
+        assert isinstance(goal, Memberships)
+        missed, names = class_terms(tree, goal)
         costs = costs + class_weight * total * missed
     return RegionCosts(costs, float(np.square(of_channels).sum()), total**2, names)
+
+
+def class_terms(
+    tree: MergeTree, goal: Memberships
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return what each node's best class misses, Σ μ (1 − P), and that class. O(k · pixels)."""
+    measure = float_measure(goal)
+    # Of a target read as classes, too, row c holds class c, whatever its components.
+    of_classes = _dense_leaf_sums(tree, goal.values, measure).astype(np.float64, copy=False)
+    return kernels.class_costs(tree.parents, of_classes, _node_sizes(tree, measure))
+
+
+def channel_sums_of_leaves(
+    tree: MergeTree, goal: Partition | SoftPartition, most: int
+) -> NDArray[np.float64] | None:
+    """Return the measure of each channel in each leaf, (leaves, k), or None above ``most`` cells.
+
+    O(k · pixels), or O(pixels) for sparse channels and hard targets.
+    """
+    values, channels, n_channels = _as_channels(goal)
+    if tree.n_leaves * n_channels > most:
+        return None
+    measure = float_measure(goal)
+    if channels is None:
+        return _dense_leaf_sums(tree, values, measure).astype(np.float64, copy=False)
+    offsets, columns, sums = _sparse_leaf_sums(tree, values, channels, measure, n_channels)
+    dense = np.zeros((tree.n_leaves, n_channels))
+    dense[np.repeat(np.arange(tree.n_leaves), np.diff(offsets)), columns] = sums
+    return dense
 
 
 def _as_channels(

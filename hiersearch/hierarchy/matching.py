@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from hiersearch.hierarchy.cuts import (
 )
 from hiersearch.hierarchy.k_best import nearest_cuts
 from hiersearch.hierarchy.linkage import Linkage, mix
+from hiersearch.hierarchy.several import SeveralResult, nearest_of_hierarchies
 from hiersearch.hierarchy.superpixels import METHODS, PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
@@ -53,6 +54,9 @@ class Match:
     """The nearest distinct cuts in order, as many as asked for; the first is as near as best."""
     seconds: dict[str, float]
     """Wall time of each step."""
+    together: SeveralResult | None = None
+    """Where several hierarchies were given: the nearest of all their horizontal cuts, and how
+    many of those had to be looked at."""
 
     def curve(self, most: int | None = None) -> RegionCurve:
         """Return the nearest cut for every number of regions up to ``most`` (all by default)."""
@@ -66,7 +70,7 @@ def match(
     superpixels: str | ArrayLike = DEFAULT_SUPERPIXELS,
     superpixel_count: int | None = None,
     linkage: str | Linkage | Callable[..., float] = DEFAULT_LINKAGE,
-    tree: MergeTree | None = None,
+    tree: MergeTree | Sequence[MergeTree] | None = None,
     regions: int | None = None,
     minimum_size: float = 0.0,
     apart: Apart = None,
@@ -95,8 +99,10 @@ def match(
         difference of the soft output alike; with boundaries and affinities it is "average" on
         the boundaries that they show, with a hard target "average" on the image. A function sees
         the sums of the soft output behind those of the image's channels.
-    tree : MergeTree, optional
-        A hierarchy that is ready; then superpixels and linkage are not used.
+    tree : MergeTree or sequence of MergeTree, optional
+        A hierarchy that is ready, or several of other superpixels or linkages, which are searched
+        together; then superpixels and linkage are not used. The result is that of the hierarchy
+        with the nearest cut, and says in ``together`` how few horizontal cuts were looked at.
     regions : int, optional
         The exact number of regions; any where omitted.
     minimum_size : float
@@ -137,19 +143,28 @@ def match(
     if regions is not None and top > 1:
         raise ValueError(f"top must be 1 where regions is given, got {top}")
     seconds: dict[str, float] = {}
+    together: SeveralResult | None = None
     if tree is None:
-        tree = _hierarchy(image, goal, superpixels, superpixel_count, linkage, seconds)
+        trees = [_hierarchy(image, goal, superpixels, superpixel_count, linkage, seconds)]
+    elif isinstance(tree, MergeTree):
+        trees = [tree]
+    else:
+        trees = list(tree)
+        with _timed(seconds, "all hierarchies' horizontal cuts"):
+            together = nearest_of_hierarchies(trees, goal)
     with _timed(seconds, "costs"):
-        costs = prepared_costs(tree, goal, class_weight, minimum_size, apart)
+        of_trees = [prepared_costs(t, goal, class_weight, minimum_size, apart) for t in trees]
     with _timed(seconds, "best cut"):
-        best = nearest_cut(tree, costs, regions=regions)
+        cuts = [nearest_cut(t, c, regions=regions) for t, c in zip(trees, of_trees, strict=True)]
+        nearest_tree = min(range(len(cuts)), key=lambda i: cuts[i].distance)
+    tree, costs, best = trees[nearest_tree], of_trees[nearest_tree], cuts[nearest_tree]
     with _timed(seconds, "horizontal cut"):
         horizontal = _horizontal(tree, costs)
     nearest: tuple[CutResult, ...] = (best,)
     if top > 1:
         with _timed(seconds, f"{top} nearest cuts"):
             nearest = tuple(nearest_cuts(tree, costs, top))
-    return Match(goal, tree, costs, best, horizontal, nearest, seconds)
+    return Match(goal, tree, costs, best, horizontal, nearest, seconds, together)
 
 
 def _horizontal(tree: MergeTree, costs: RegionCosts) -> CutResult | None:

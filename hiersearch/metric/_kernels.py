@@ -70,6 +70,42 @@ def overlap_square_sum(
 
 
 @compiled
+def overlap_square_sums(
+    starts: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    n_regions: int,
+    many_starts: NDArray[np.int32],
+    many_labels: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    many_regions: NDArray[np.int32],
+    first: int,
+    last: int,
+    n_pixels: int,
+    prefix: NDArray[Any] | None,
+    table: NDArray[Any],
+    out: NDArray[Any],
+) -> None:
+    """Write Σ n_ij² of one partition with each of some others: ``out[first:last]``.
+
+    ``table`` has room for the largest contingency table.
+    """
+    for i in range(first, last):
+        begin = ends[i - 1] if i > 0 else 0
+        for cell in range(n_regions * np.int64(many_regions[i])):
+            table[cell] = 0
+        out[i] = overlap_square_sum(
+            starts,
+            labels,
+            many_starts[begin : ends[i]],
+            many_labels[begin : ends[i]],
+            n_pixels,
+            int(many_regions[i]),
+            prefix,
+            table,
+        )
+
+
+@compiled
 def overlaps(
     starts_a: NDArray[np.int32],
     labels_a: NDArray[np.int32],
