@@ -29,6 +29,7 @@ from skimage.segmentation import watershed
 from torch import Tensor
 from torch.nn import functional
 
+from hiersearch.evaluation import average_precision
 from hiersearch.networks.unet import NUCLEI_CHANNELS, SmallUNet, standardise
 
 Labels = NDArray[np.int32]
@@ -261,43 +262,28 @@ def separated(soft: NDArray[np.float32]) -> Labels:
     return watershed(-interior, seeds, mask=(foreground > 0.5)).astype(np.int32)
 
 
-def matches(found: Labels, truth: Labels, threshold: float) -> tuple[int, int, int]:
-    """Return true positives, false positives and false negatives at an IoU above a threshold.
-
-    Above 0.5 a region overlaps at most one other that much, so counting pairs is matching.
-    """
-    found_ids, found_flat = np.unique(found, return_inverse=True)
-    truth_ids, truth_flat = np.unique(truth, return_inverse=True)
-    shape = (found_ids.size, truth_ids.size)
-    pairs = found_flat.ravel() * shape[1] + truth_flat.ravel()
-    table = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
-    union = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
-    overlap = (table / union)[np.ix_(found_ids > 0, truth_ids > 0)]
-    hits = int((overlap > threshold).sum())
-    return hits, overlap.shape[0] - hits, overlap.shape[1] - hits
-
-
 def evaluate(network: SmallUNet, samples: list[Sample], settings: Settings) -> dict[str, object]:
     """Return pixel accuracy, IoU by class and AP = TP / (TP + FP + FN), mean over images."""
     network.eval()
     confusion = np.zeros((3, 3), np.int64)
-    precision: dict[float, list[float]] = {0.5: [], 0.7: []}
+    thresholds = (0.5, 0.7)
+    precisions = []
     for sample in samples:
         soft = probabilities(network, sample.image)
         target = three_classes(sample.labels, settings.seam_reach)
         guess = soft.argmax(0)
         confusion += np.bincount((3 * target + guess).ravel(), minlength=9).reshape(3, 3)
-        found = separated(soft)
-        for threshold, values in precision.items():
-            hits, extra, missed = matches(found, sample.labels, threshold)
-            values.append(hits / max(1, hits + extra + missed))
+        precisions.append(average_precision(separated(soft), sample.labels, thresholds))
     right = np.diag(confusion)
     overlap = right / (confusion.sum(0) + confusion.sum(1) - right)
     return {
         "images": len(samples),
         "pixel_accuracy": round(float(right.sum() / confusion.sum()), 4),
         "iou": {c: round(float(v), 4) for c, v in zip(NUCLEI_CHANNELS, overlap, strict=True)},
-        "average_precision": {str(t): round(float(np.mean(v)), 4) for t, v in precision.items()},
+        "average_precision": {
+            str(t): round(float(v), 4)
+            for t, v in zip(thresholds, np.mean(precisions, axis=0), strict=True)
+        },
     }
 
 

@@ -113,19 +113,16 @@ def _references(
     if weighted:
         return {"adapted_rand_error": None, "variation_of_information": None}
     import numpy as np
-    from skimage import metrics
 
-    rand: Any = metrics.adapted_rand_error
-    information: Any = metrics.variation_of_information
+    from hiersearch.evaluation import adapted_rand_error, variation_of_information
+
     kept = slice(None) if weights is None else weights.reshape(-1)
-    # scikit-image allocates by the largest label and refuses negative ones.
-    a, b = (np.unique(labels.reshape(-1)[kept], return_inverse=True)[1] for labels in maps)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = float(rand(a, b, ignore_labels=())[0])
+    a, b = (labels.reshape(-1)[kept][None] for labels in maps)
+    error = adapted_rand_error(b, a)
     return {
         # Not defined where no two pixels are joined, as on a grid of one pixel.
         "adapted_rand_error": error if np.isfinite(error) else None,
-        "variation_of_information": float(sum(information(a, b, ignore_labels=()))),
+        "variation_of_information": sum(variation_of_information(b, a)),
     }
 
 
