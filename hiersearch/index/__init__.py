@@ -1,0 +1,1 @@
+"""Exact nearest-partition search over large collections, kept on disk."""

@@ -1,0 +1,59 @@
+"""What can be wrong with an index on disk: damage, a foreign format, a second writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hiersearch._errors import FileFormatError
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One place where a file of an index is not what was written.
+
+    Examples
+    --------
+    >>> print(Damage("segments/00000001.seg", "checksum differs", "runs", 3, 49216, 65600))
+    segments/00000001.seg: checksum differs (array 'runs', chunk 3, bytes 49216 to 65600)
+    """
+
+    file: str
+    """Path of the damaged file."""
+    what: str
+    """What is wrong, in a few words."""
+    array: str | None = None
+    """Name of the damaged array, where the damage lies within one."""
+    chunk: int | None = None
+    """Number of the damaged chunk of the array, from 0."""
+    start: int | None = None
+    """First byte of the damaged range of the file, where it is known."""
+    stop: int | None = None
+    """First byte after the damaged range."""
+
+    def __str__(self) -> str:
+        """One line: file, fault, place."""
+        places = []
+        if self.array is not None:
+            places.append(f"array {self.array!r}")
+        if self.chunk is not None:
+            places.append(f"chunk {self.chunk}")
+        if self.start is not None:
+            places.append(f"bytes {self.start} to {self.stop}")
+        where = f" ({', '.join(places)})" if places else ""
+        return f"{self.file}: {self.what}{where}"
+
+
+class FormatError(FileFormatError):
+    """A folder or file is not an index that this version reads."""
+
+
+class DamageError(FormatError):
+    """A file of an index is damaged: what it holds was not returned."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(f"damaged index file: {damage}")
+        self.damage = damage
+
+
+class IndexLockedError(OSError):
+    """Another process is writing the index."""

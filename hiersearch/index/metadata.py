@@ -1,0 +1,204 @@
+"""Metadata of entries: JSON objects, each distinct text kept once in a segment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch.index.segment import Segment
+
+CODES, ENDS, TEXTS = "store/metadata_codes", "store/metadata_ends", "store/metadata_texts"
+CHUNKS = {CODES: 2**14, ENDS: 2**14, TEXTS: 2**14}
+BLOCK = 2**13
+"""Texts that are parsed at a time."""
+
+
+class Special:
+    """Stands for what is no single value."""
+
+
+MISSING: Final = Special()
+COMPOUND: Final = Special()
+
+
+def json_text(value: Any, what: str) -> str:
+    """Return a JSON object as its one canonical text: keys sorted, no spaces.
+
+    Parameters
+    ----------
+    value : dict with strings as keys
+        Its values: None, bool, int, float, str, lists and dicts of these.
+    what : str
+        What the message calls it.
+
+    Raises
+    ------
+    TypeError
+        If it is not a dict, or holds what JSON does not have.
+    ValueError
+        If it holds a number that is not finite, text that is not Unicode, or itself.
+    """
+    if not isinstance(value, dict):
+        raise TypeError(f"{what} must be a JSON object (a dict), got {type(value).__name__}")
+    try:
+        _check_json(value, what)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text.encode()
+    except RecursionError as error:
+        raise ValueError(f"{what} must be a JSON object, got one nested too deep") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} must be Unicode text, got {error.object[:60]!r}") from error
+    return text
+
+
+def _check_json(value: Any, what: str) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{what} must be a finite number, got {value}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_json(item, f"{what}[{i}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{what} must have strings as keys, got {key!r}")
+            _check_json(item, f"{what}[{key!r}]")
+    else:
+        raise TypeError(
+            f"{what} must be JSON (null, bool, number, string, list or dict), "
+            f"got {type(value).__name__}"
+        )
+
+
+def metadata_arrays(
+    metadata: Sequence[Mapping[str, Any] | None], ids: Sequence[int | str]
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays that keep the metadata of entries in a segment. O(characters).
+
+    Each text is followed by a comma, so that a row of them is the inside of a JSON list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`json_text`, naming the entry.
+    """
+    numbers: dict[str, int] = {}
+    codes = np.empty(len(metadata), np.int32)
+    for i, (value, name) in enumerate(zip(metadata, ids, strict=True)):
+        text = "{}" if value is None else json_text(value, f"metadata of {name!r}")
+        codes[i] = numbers.setdefault(text, len(numbers))
+    texts = [text.encode() + b"," for text in numbers]
+    return {
+        CODES: codes,
+        ENDS: np.cumsum([0, *map(len, texts)], dtype=np.int64),
+        TEXTS: np.frombuffer(b"".join(texts), np.uint8),
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """The values at one key of the distinct texts of a segment."""
+
+    values: tuple[Any, ...]
+    """The distinct values; MISSING stands for none, COMPOUND for lists and objects."""
+    codes: NDArray[np.int32]
+    """(texts,) which of the values each text has."""
+
+
+class _ColumnBuilder:
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[bool, Any], int] = {}
+        self._codes: list[int] = []
+
+    def add(self, value: Any) -> None:
+        if isinstance(value, list | dict):
+            value = COMPOUND
+        # In Python, but not in JSON, true is 1.
+        key = isinstance(value, bool), value
+        self._codes.append(self._numbers.setdefault(key, len(self._numbers)))
+
+    def column(self) -> Column:
+        values = tuple(value for _, value in self._numbers)
+        return Column(values, np.array(self._codes, np.int32))
+
+
+class MetadataTable:
+    """The metadata of a segment, by position and by key."""
+
+    __slots__ = ("_columns", "_segment")
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._columns: dict[str, Column] = {}
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """Return the metadata at a position, a new dict. O(its characters)."""
+        code = int(self._segment.rows(CODES, position, position + 1)[0])
+        start, stop = self._segment.rows(ENDS, code, code + 2).tolist()
+        text = self._segment.rows(TEXTS, start, stop - 1).tobytes()
+        value: dict[str, Any] = json.loads(text)
+        return value
+
+    def codes(self) -> NDArray[np.int32]:
+        """Return for each position the number of its text."""
+        return self._segment.array(CODES)
+
+    def distinct(self) -> Iterator[dict[str, Any]]:
+        """Yield the object of each distinct text. O(characters), a block in memory at a time."""
+        ends, texts = self._segment.array(ENDS), self._segment.array(TEXTS)
+        for first in range(0, len(ends) - 1, BLOCK):
+            last = min(first + BLOCK, len(ends) - 1)
+            block = texts[ends[first] : ends[last] - 1].tobytes()
+            yield from json.loads(b"[" + block + b"]")
+
+    def columns(self, keys: Collection[str]) -> dict[str, Column]:
+        """Return the values that the distinct texts have at keys.
+
+        O(characters) for the first condition on a key, then O(1).
+        """
+        unread = [key for key in keys if key not in self._columns]
+        if unread:
+            found = {key: _ColumnBuilder() for key in unread}
+            for item in self.distinct():
+                for key, builder in found.items():
+                    builder.add(value_at(item, key))
+            columns = {key: builder.column() for key, builder in found.items()}
+            # Columns of keys that no entry has, misspelt ones, are not worth keeping.
+            self._columns.update({k: c for k, c in columns.items() if c.values != (MISSING,)})
+            return {**columns, **{key: self._columns[key] for key in keys if key in self._columns}}
+        return {key: self._columns[key] for key in keys}
+
+    def sound(self) -> NDArray[np.bool_]:
+        """Return which positions have metadata that can be read from a damaged segment. O(n)."""
+        segment = self._segment
+        sound = segment.sound_rows(CODES)
+        codes = segment.unchecked(CODES)[sound]
+        kept = segment.sound_rows(ENDS, codes, codes + 2)
+        ends = segment.unchecked(ENDS)
+        starts, stops = ends[codes[kept]], ends[codes[kept] + 1]
+        kept[kept] = segment.sound_rows(TEXTS, starts, stops)
+        sound[sound] = kept
+        return sound
+
+
+def value_at(item: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a key, nested keys being joined by dots; MISSING if there is none.
+
+    Examples
+    --------
+    >>> value_at({"scan": {"z": 3}, "a.b": 1}, "scan.z"), value_at({"a.b": 1}, "a.b")
+    (3, 1)
+    """
+    if key in item:
+        return item[key]
+    first, dot, rest = key.partition(".")
+    inner = item.get(first)
+    return value_at(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
