@@ -202,6 +202,63 @@ def join(statistics: Floats, kept: int, dropped: int) -> None:
     statistics[kept, 3] = max(statistics[kept, 3], statistics[dropped, 3])
 
 
+@compiled_part
+def move_edges(
+    edges: Edges,
+    statistics: Floats,
+    rings: Edges,
+    heads: Labels,
+    degrees: Labels,
+    table: Labels,
+    entries: int,
+    keys: Floats,
+    items: Labels,
+    place: Labels,
+    heap: int,
+    affected: Labels,
+    gone: int,
+    stays: int,
+) -> tuple[int, int, int]:
+    """Hand all edges of one region to another; edges that become parallel go on as one.
+
+    The lower edge number goes on, and is listed in ``affected``. Returns how many edges the heap
+    holds, how many entries the table, and how many edges are affected.
+    """
+    n_leaves = heads.shape[0]
+    n_affected = 0
+    half = heads[gone]
+    for _ in range(degrees[gone]):
+        following = rings[half, 0]
+        kept = half >> 1
+        neighbour = edges[kept, 1 - (half & 1)]
+        slot = slot_of(table, edges, stays, neighbour, n_leaves)
+        parallel = table[slot] - 1
+        if parallel >= 0:
+            # The lower number goes on: `half` becomes the half-edge of what is kept.
+            dropped = max(kept, parallel)
+            kept = min(kept, parallel)
+            join(statistics, kept, dropped)
+            affected[n_affected] = kept
+            n_affected += 1
+            side = 0 if edges[dropped, 0] == neighbour else 1
+            unlink(rings, heads, degrees, neighbour, 2 * dropped + side)
+            if kept != parallel:
+                side = 0 if edges[parallel, 0] == stays else 1
+                unlink(rings, heads, degrees, stays, 2 * parallel + side)
+            edges[dropped, 0] = -1
+            heap = remove(keys, items, place, heap, int(np.int64(dropped)))
+        if kept != parallel:
+            edges[kept, half & 1] = stays
+            link_in(rings, heads, degrees, stays, int(np.int64(half)))
+            if table[slot] == 0:
+                entries += 1
+            table[slot] = kept + 1
+            if 5 * entries > 3 * table.shape[0]:
+                entries = fill_table(table, edges, n_leaves)
+        half = following
+    return heap, entries, n_affected
+
+
 @compiled
 def agglomerate(
     edges: Edges,
@@ -293,37 +350,22 @@ def agglomerate(
         for channel in range(sums.shape[1]):
             sums[stays, channel] += sums[gone, channel]
 
-        n_affected = 0
-        half = heads[gone]
-        for _ in range(degrees[gone]):
-            following = rings[half, 0]
-            kept = half >> 1
-            neighbour = edges[kept, 1 - (half & 1)]
-            slot = slot_of(table, edges, stays, neighbour, n_leaves)
-            parallel = table[slot] - 1
-            if parallel >= 0:
-                # The lower number goes on: `half` becomes the half-edge of what is kept.
-                dropped = max(kept, parallel)
-                kept = min(kept, parallel)
-                join(statistics, kept, dropped)
-                affected[n_affected] = kept
-                n_affected += 1
-                side = 0 if edges[dropped, 0] == neighbour else 1
-                unlink(rings, heads, degrees, neighbour, 2 * dropped + side)
-                if kept != parallel:
-                    side = 0 if edges[parallel, 0] == stays else 1
-                    unlink(rings, heads, degrees, stays, 2 * parallel + side)
-                edges[dropped, 0] = -1
-                heap = remove(keys, items, place, heap, int(np.int64(dropped)))
-            if kept != parallel:
-                edges[kept, half & 1] = stays
-                link_in(rings, heads, degrees, stays, int(np.int64(half)))
-                if table[slot] == 0:
-                    entries += 1
-                table[slot] = kept + 1
-                if 5 * entries > 3 * capacity:
-                    entries = fill_table(table, edges, n_leaves)
-            half = following
+        heap, entries, n_affected = move_edges(
+            edges,
+            statistics,
+            rings,
+            heads,
+            degrees,
+            table,
+            entries,
+            keys,
+            items,
+            place,
+            heap,
+            affected,
+            gone,
+            stays,
+        )
 
         if regional:
             n_affected = degrees[stays]

@@ -1,8 +1,9 @@
 """Pictures of images, soft partitions, partitions and searches.
 
 Pixel pictures (:func:`overlay`, :func:`soft_picture`) are plain uint8 arrays; figures
-(:func:`curve_picture`, :func:`match_figure`) are Matplotlib figures that never touch pyplot's
-global state. This is the only package that imports Matplotlib.
+(:func:`curve_picture`, :func:`match_figure`, :func:`contact_sheet`, :func:`duplicates_sheet`) are
+Matplotlib figures that never touch pyplot's global state. This is the only package that imports
+Matplotlib.
 """
 
 from typing import Any
@@ -13,7 +14,11 @@ from hiersearch.plots.saving import save_figure, save_picture
 from hiersearch.plots.soft import soft_picture
 
 __all__ = [
+    "DuplicatePair",
+    "Panel",
+    "contact_sheet",
     "curve_picture",
+    "duplicates_sheet",
     "image_picture",
     "match_figure",
     "overlay",
@@ -35,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from hiersearch.plots.figures import match_figure
 
         return match_figure
+    if name in ("DuplicatePair", "Panel", "contact_sheet", "duplicates_sheet"):
+        from hiersearch.plots import sheets
+
+        return getattr(sheets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
@@ -16,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch.hierarchy.cuts import CutResult, horizontal_curve
 from hiersearch.hierarchy.matching import Match
 from hiersearch.plots.curve import DETAIL_SIZE, DPI, NAME_SIZE, draw_curve
+from hiersearch.plots.panels import Pixels, fitted, shortened
 from hiersearch.plots.pixels import PICTURE_SIDE, image_picture, overlay, shown_slice
 from hiersearch.plots.soft import SoftPicture, soft_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backend_bases import RendererBase
 
 WIDTH = 12.0
 """Inches: 1,800 pixels."""
@@ -119,7 +118,7 @@ class _Layout:
     def heading(self, place: int, name: str, detail: str = "") -> None:
         """Write the two lines of a panel's title."""
         left, top = self.corner(place)
-        self._text(left, top + 0.30, _shortened(name, 36), NAME_SIZE, "bold")
+        self._text(left, top + 0.30, shortened(name, 36), NAME_SIZE, "bold")
         self._text(left, top + 0.09, detail, DETAIL_SIZE, "normal")
 
     def picture(self, place: int, pixels: NDArray[np.uint8]) -> Axes:
@@ -132,7 +131,7 @@ class _Layout:
         axes.set_xlim(0, pixels.shape[1])
         axes.set_ylim(pixels.shape[0], 0)
         axes.patch.set_visible(False)
-        axes.add_artist(_Pixels(_resampled(pixels, size), edge, ceiling - size[0]))
+        axes.add_artist(Pixels(fitted(pixels, size), edge, ceiling - size[0]))
         axes.xaxis.set_major_locator(NullLocator())
         axes.yaxis.set_major_locator(NullLocator())
         for spine in axes.spines.values():
@@ -172,38 +171,6 @@ class _Layout:
             ha="left",
             parse_math=False,
         )
-
-
-class _Pixels(Artist):
-    """Pixels put into the figure as they are: Matplotlib's own images resample once more."""
-
-    def __init__(self, pixels: NDArray[np.uint8], left: int, bottom: int) -> None:
-        super().__init__()
-        self.pixels, self.left, self.bottom = pixels, left, bottom
-
-    def draw(self, renderer: RendererBase) -> None:
-        """Copy the pixels; rows run upwards in a renderer."""
-        opaque = np.full((*self.pixels.shape[:2], 1), 255, np.uint8)
-        flipped = np.concatenate([self.pixels, opaque], axis=-1)[::-1]
-        state = renderer.new_gc()
-        renderer.draw_image(state, self.left, self.bottom, np.ascontiguousarray(flipped))
-        state.restore()
-
-
-def _resampled(pixels: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    height, width = size
-    smaller = height < pixels.shape[0]
-    method = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(pixels).resize((width, height), method))
-
-
-def _shortened(text: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    half = (most - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
 
 
 # --- what panels show -----------------------------------------------------------------------

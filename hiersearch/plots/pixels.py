@@ -164,7 +164,7 @@ def overlay(
     picture = enlarged(base, factor)
     width = max(1.0, max(picture.shape[:2]) / 500) if thickness is None else thickness
     if width > 0:
-        picture[_boundary_mask(enlarged(shown, factor), max(1, round(width)))] = line
+        picture[boundary_mask(enlarged(shown, factor), max(1, round(width)))] = line
     return picture
 
 
@@ -180,7 +180,7 @@ def enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
     return array.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _boundary_mask(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:
+def boundary_mask(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:
     """Pixels within ``width``, straddling the edges between pixels of different labels."""
     from scipy import ndimage
 

@@ -1,0 +1,178 @@
+"""How many objects are right on the nuclei test split, found from the shipped network's output.
+
+AP at an overlap t is TP / (TP + FP + FN) of objects that overlap by IoU > t, mean over images;
+its mean is over t = 0.5, 0.55, .., 0.95. Foreground ARI is the adjusted Rand index of the pixels
+that belong to a nucleus. Needs HIERSEARCH_NUCLEI.
+
+All parameters were chosen by AP@0.5 on training images, none on the test split, but not with equal
+effort: the watershed tries a grid of 54 settings on every ninth training image, the dense CRF 8
+settings on a third of these; the defaults of `objects` (its views, depths and thresholds) were
+chosen by hand among about 60 settings on every ninth image, the depths also on every third.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring import Table
+from benchmarks.network_outputs import NucleiCase, network_outputs
+
+Method = Callable[[NucleiCase], NDArray[Any]]
+SEEDS = (0.5, 0.6, 0.7)
+BLURS = (0.0, 1.0)
+FOREGROUNDS = (0.5, 0.6, 0.7)
+SMALLEST = (5, 15, 30)
+CRF = tuple(itertools.product((3.0, 10.0), (20.0, 60.0), (5.0, 13.0)))
+
+
+def components(case: NucleiCase) -> NDArray[Any]:
+    """Label connected components of the pixels where interior or boundary wins."""
+    from scipy import ndimage
+
+    return ndimage.label(case.probabilities.argmax(axis=0) > 0)[0]
+
+
+def interior_components(case: NucleiCase) -> NDArray[Any]:
+    """Label connected components of the pixels where interior wins."""
+    from scipy import ndimage
+
+    return ndimage.label(case.probabilities.argmax(axis=0) == 1)[0]
+
+
+def seeded_watershed(
+    case: NucleiCase, seed: float, blur: float, foreground: float, smallest: int
+) -> NDArray[Any]:
+    """Watershed on the interior channel from its components above a threshold."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    _, interior, boundary = case.probabilities
+    smooth = ndimage.gaussian_filter(interior, blur) if blur else interior
+    seeds, _ = ndimage.label(smooth > seed)
+    seeds[np.bincount(seeds.ravel())[seeds] < smallest] = 0
+    return watershed(-smooth, seeds, mask=interior + boundary > foreground)
+
+
+def crf_components(case: NucleiCase, weight: float, reach: float, contrast: float) -> NDArray[Any]:
+    """Components of interior after dense CRF inference on the three classes."""
+    import pydensecrf.densecrf as dcrf
+    from pydensecrf.utils import unary_from_softmax
+    from scipy import ndimage
+
+    height, width = case.truth.shape
+    image = case.image if case.image.ndim == 3 else np.repeat(case.image[..., None], 3, axis=2)
+    field = dcrf.DenseCRF2D(width, height, 3)
+    field.setUnaryEnergy(unary_from_softmax(np.clip(case.probabilities, 1e-5, 1)))
+    field.addPairwiseGaussian(sxy=1, compat=1)
+    rgb = np.ascontiguousarray(image[..., :3], np.uint8)
+    field.addPairwiseBilateral(sxy=reach, srgb=contrast, rgbim=rgb, compat=weight)
+    classes = np.array(field.inference(5)).argmax(axis=0).reshape(height, width)
+    return ndimage.label(classes == 1)[0]
+
+
+def ours(case: NucleiCase) -> NDArray[Any]:
+    """`hiersearch.refine.objects` with its defaults."""
+    from hiersearch.refine.objects import objects
+
+    return objects(case.image, case.probabilities).labels
+
+
+def perfectly_merged(case: NucleiCase) -> NDArray[Any]:
+    """Fine basins of ours, each given to the nucleus that holds most of it: what merging can do."""
+    from hiersearch.refine.objects import _from_three
+
+    basins = _from_three(case.probabilities, 0.6, 1.0, 5)[1]
+    numbers = np.unique(case.truth, return_inverse=True)[1].reshape(case.truth.shape)
+    table = np.zeros((int(basins.max()) + 1, int(numbers.max()) + 1))
+    np.add.at(table, (basins.reshape(-1), numbers.reshape(-1)), 1)
+    return table.argmax(axis=1)[basins]
+
+
+def overlaps(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU of each found object with each true one."""
+    from skimage.metrics import contingency_table
+    from skimage.segmentation import relabel_sequential
+
+    one, other = (relabel_sequential(np.asarray(a, np.int64))[0] for a in (found, truth))
+    table = np.asarray(contingency_table(one, other).todense())
+    union = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
+    return (table / np.maximum(union, 1))[1:, 1:]
+
+
+def precisions(found: NDArray[Any], truth: NDArray[Any]) -> tuple[float, float]:
+    """AP at 0.5, and its mean over 0.5, 0.55, .., 0.95."""
+    iou = overlaps(found, truth)
+    best = iou.max(axis=1) if iou.size else np.zeros(iou.shape[0])
+    hits = np.array([(best > t).sum() for t in np.arange(0.5, 1, 0.05)])
+    scores = hits / np.maximum(1, sum(iou.shape) - hits)
+    return float(scores[0]), float(scores.mean())
+
+
+def foreground_ari(found: NDArray[Any], truth: NDArray[Any]) -> float:
+    from sklearn.metrics import adjusted_rand_score
+
+    inside = truth > 0
+    return float(adjusted_rand_score(truth[inside], found[inside]))
+
+
+def tuned(cases: list[NucleiCase], method: Callable[..., Any], grid: Any) -> tuple[Any, ...]:
+    """Return the parameters with the best mean AP@0.5."""
+    scored = [(np.mean([precisions(method(c, *p), c.truth)[0] for c in cases]), p) for p in grid]
+    return max(scored)[1]
+
+
+def run() -> list[Table]:
+    train = list(network_outputs("train", every=9, largest=700))
+    by_watershed = tuned(
+        train, seeded_watershed, itertools.product(SEEDS, BLURS, FOREGROUNDS, SMALLEST)
+    )
+    methods: dict[str, Method] = {
+        "components of arg-max, nucleus": components,
+        "components of arg-max, interior": interior_components,
+        f"watershed on interior, tuned {by_watershed}": lambda c: seeded_watershed(
+            c, *by_watershed
+        ),
+    }
+    notes = []
+    try:
+        import pydensecrf  # noqa: F401
+    except ImportError:
+        notes.append("Dense CRF was not measured: pydensecrf2 is not installed.")
+    else:
+        by_crf = tuned(train[::3], crf_components, CRF)
+        methods[f"dense CRF, tuned {by_crf}, then components"] = lambda c: crf_components(
+            c, *by_crf
+        )
+    methods["hiersearch, objects"] = ours
+    methods["ceiling: its basins merged perfectly"] = perfectly_merged
+    scores: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
+    kinds = []
+    for case in network_outputs("test"):
+        kinds.append(case.stained)
+        for name, method in methods.items():
+            begin = time.perf_counter()
+            found = method(case)
+            seconds = time.perf_counter() - begin
+            scores[name].append(
+                (*precisions(found, case.truth), foreground_ari(found, case.truth), seconds)
+            )
+    stained = np.array(kinds)
+    table = Table(
+        f"Nuclei test split, {stained.size} images ({stained.sum()} stained)",
+        ("method", "AP@0.5", "grey", "stained", "mean AP", "foreground ARI", "ms an image"),
+    )
+    for name, rows in scores.items():
+        values = np.array(rows)
+        shown = [f"{v:.3f}" for v in (
+            values[:, 0].mean(), values[~stained, 0].mean(), values[stained, 0].mean(),
+            values[:, 1].mean(), values[:, 2].mean(),
+        )]  # fmt: skip
+        table.rows.append((name, *shown, f"{1e3 * np.median(values[:, 3]):.0f}"))
+    table.notes += notes
+    return [table]

@@ -1,0 +1,114 @@
+"""``hiersearch refine``: a better soft output and a clean label map, for an image or a folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hiersearch.cli.console import write_json
+from hiersearch.cli.errors import UsageError
+from hiersearch.cli.match import ACTIVATIONS, READINGS, SHIPPED, _check_offsets, _check_source
+from hiersearch.cli.outputs import checked_folder
+
+METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
+
+
+def refine(
+    image: Annotated[
+        Path,
+        typer.Argument(help="PNG, JPEG, TIFF or NPY; or a folder of them.", metavar="IMAGE"),
+    ],
+    soft: Annotated[
+        Path | None,
+        typer.Option(
+            help="Soft output: .npy, .npz or .pt; for a folder of images, a folder of files with "
+            "their stems."
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
+            metavar=f"FILE|{SHIPPED}",
+        ),
+    ] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
+    ] = None,
+    channel_axis: Annotated[
+        int | None,
+        typer.Option(help="Axis of --soft with the channels, if its shape leaves a doubt."),
+    ] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What makes probabilities of the output of --network FILE: "
+            f"{', '.join(ACTIVATIONS)}.",
+            metavar="NAME",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(METHODS)}, or several in a row, like 'tree_voting,best_cut'; the "
+            "best measured for the reading unless given.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label map to score against, before and after: of classes for --reading classes, "
+            "else of instances with 0 for none; for a folder, a folder of files with their stems."
+        ),
+    ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Label of --truth whose pixels don't count.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; IMAGE's name with -refined unless given."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write only JSON to standard output.")
+    ] = False,
+) -> None:
+    """Refine a network's soft output with the help of IMAGE.
+
+    Give --soft FILE or --network FILE with --reading, or --network nuclei.
+
+    Writes the label map (PNG or TIFF, and NPY), the refined probabilities, a picture of before,
+    after and changed pixels, and a summary in JSON with the trace.
+    """
+    _check_source(soft, network, reading, channel_axis, activation)
+    _check_offsets(reading, offsets)
+    methods = _methods(method)
+    if ignore is not None and truth is None:
+        raise UsageError(f"--ignore is for --truth only, got {ignore}")
+    if network == SHIPPED:
+        reading = "objects"
+    assert reading is not None
+    folder = checked_folder(Path(f"{image.stem or 'images'}-refined") if out is None else out)
+    from hiersearch.cli.refining import Job, print_refined, refine_all
+
+    job = Job(network, reading, channel_axis, offsets, activation, methods, ignore)
+    summary: dict[str, Any] = refine_all(image, soft, truth, folder, job, quiet=as_json)
+    if as_json:
+        write_json(summary)
+    else:
+        print_refined(summary)
+
+
+def _methods(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in METHODS:
+            raise UsageError(f"--method must be among {', '.join(METHODS)}, got {name!r}")
+    return names

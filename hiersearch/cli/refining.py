@@ -1,0 +1,367 @@
+"""What ``hiersearch refine`` does with each image, and what it reports and writes."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch import evaluation
+from hiersearch.cli import inputs
+from hiersearch.cli.console import as_json, print_line, print_table, progress
+from hiersearch.cli.errors import UsageError
+from hiersearch.cli.outputs import staged
+from hiersearch.partitions import SoftPartition
+from hiersearch.partitions.files import write_atomically, write_label_map
+from hiersearch.partitions.soft import Affinities, Memberships, pair_slices
+from hiersearch.refine.pipeline import refine
+
+if TYPE_CHECKING:
+    from hiersearch.refine.refinement import Refinement
+
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+SOFT_OUTPUTS = (".npy", ".npz", ".pt", ".png", ".tif", ".tiff")
+LABEL_MAPS = (".png", ".tif", ".tiff", ".npy", ".npz")
+
+SCORES = {
+    "class_iou": "class IoU, mean",
+    "boundary_iou": "class IoU within 3 pixels of boundaries",
+    "foreground_ari": "foreground ARI",
+    "average_precision_50": "AP at IoU 0.5",
+    "average_precision": "AP, mean over IoU 0.5 to 0.95",
+    "adapted_rand_error": "adapted Rand error",
+    "variation_of_information": "variation of information (bits)",
+}
+"""Names of the scores in summaries and in tables."""
+
+Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for, alike for all images."""
+
+    network: str | None
+    """Path or name of the network, or None for saved soft outputs."""
+    reading: str
+    """What the channels mean; "objects" for background, interior and boundary."""
+    channel_axis: int | None
+    """Axis of the channels in saved soft outputs, if given."""
+    offsets: str | None
+    """Offsets of affinities, as written."""
+    activation: str | None
+    """What makes probabilities of a network's output, if given."""
+    methods: tuple[str, ...] | None
+    """Methods to be used in turn; None for the default of the reading."""
+    ignore: int | None
+    """True label that does not count."""
+
+
+# --- one image, or a folder -----------------------------------------------------------------
+
+
+def refine_all(
+    image: Path, soft: Path | None, truth: Path | None, folder: Path, job: Job, *, quiet: bool
+) -> dict[str, Any]:
+    """Refine an image or a folder of images; return the summary that was written."""
+    if not image.is_dir():
+        with progress("Refining", quiet):
+            return _refine_one(image, soft, truth, folder, job)
+    images = _images(image)
+    partners = [
+        (
+            path,
+            _partner(path, soft, SOFT_OUTPUTS, "--soft"),
+            _partner(path, truth, LABEL_MAPS, "--truth"),
+        )
+        for path in images
+    ]
+    summaries = []
+    for path, own_soft, own_truth in _with_progress(partners, quiet):
+        try:
+            summaries.append(_refine_one(path, own_soft, own_truth, folder / path.stem, job))
+        except (ValueError, TypeError) as error:
+            if path.name in str(error):
+                raise
+            raise UsageError(f"{path}: {error}") from error
+    summary: dict[str, Any] = {"folder": str(folder), "images": summaries}
+    if truth is not None:
+        summary["scores"] = {
+            when: _mean_scores([one["scores"][when] for one in summaries])
+            for when in ("before", "after")
+        }
+    with staged(folder) as stage:
+        (stage / "summary.json").write_text(as_json(summary) + "\n", encoding="utf-8")
+    return summary
+
+
+def _images(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not found:
+        raise UsageError(f"{folder} must hold images ({', '.join(IMAGES)}), got none")
+    stems = [path.stem for path in found]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise UsageError(f"{folder} must hold one image of each name, got several of {stem!r}")
+    return found
+
+
+def _partner(
+    image: Path, folder: Path | None, endings: tuple[str, ...], option: str
+) -> Path | None:
+    """Return the file of an image's stem in another folder."""
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise UsageError(f"{option} must be a folder where IMAGE is one, got {folder}")
+    found = [folder / (image.stem + ending) for ending in endings]
+    found = [path for path in found if path.exists()]
+    if len(found) != 1:
+        got = "none" if not found else " and ".join(path.name for path in found)
+        raise UsageError(f"{option} {folder} must hold one file for {image.name}, got {got}")
+    return found[0]
+
+
+def _with_progress(items: list[Any], quiet: bool) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shown = console.is_terminal and not quiet
+    yield from track(items, "Refining", console=console, disable=not shown)
+
+
+def _refine_one(
+    image: Path, soft: Path | None, truth: Path | None, folder: Path, job: Job
+) -> dict[str, Any]:
+    begin = time.perf_counter()
+    pixels = inputs.opened_image(image)
+    channels, given = _soft_output(pixels, image, soft, job)
+    grid = channels.shape[1:]
+    goal = None if truth is None else inputs.labels_on_grid(truth, grid, "truth")
+    source = str(soft) if soft is not None else f"output of network {job.network}"
+    before = _labels_before(channels, given, job.reading, source)
+    seconds = {"preparing": time.perf_counter() - begin}
+    begin = time.perf_counter()
+    # A soft partition knows its reading.
+    reading = None if isinstance(given, SoftPartition) else job.reading
+    found = refine(pixels, given, reading=reading, method=job.methods)
+    seconds["refining"] = time.perf_counter() - begin
+    scores = None
+    if goal is not None:
+        scores = {
+            when: _scores(labels, goal, job)
+            for when, labels in (("before", before), ("after", found.labels))
+        }
+    return _write(folder, image, pixels, before, found, job, scores, seconds)
+
+
+# --- soft outputs ---------------------------------------------------------------------------
+
+
+def _soft_output(
+    pixels: NDArray[Any], image: Path, soft: Path | None, job: Job
+) -> tuple[NDArray[Any], SoftPartition | NDArray[Any]]:
+    """Return the channels (k, *grid), and what `refine` takes of them."""
+    if soft is not None:
+        channels = inputs.soft_channels(soft, job.channel_axis, pixels, image, job.reading)
+    else:
+        assert job.network is not None
+        channels, _ = inputs.network_channels(pixels, job.network, job.activation, job.reading)
+    if job.reading == "boundaries" and channels.shape[0] != 1:
+        raise UsageError(f"the boundaries reading needs one channel, got {channels.shape[0]}")
+    if job.reading != "affinities":
+        return channels, channels
+    assert job.offsets is not None
+    steps = inputs.parsed_offsets(job.offsets)
+    return channels, inputs.target_of(channels, job.reading, steps, str(soft or job.network))
+
+
+def _labels_before(
+    channels: NDArray[Any], given: SoftPartition | NDArray[Any], reading: str, source: str
+) -> Labels:
+    """Return the plain reading of a soft output; a fault is reported with its source."""
+    if isinstance(given, Affinities):
+        return _joined(given)
+    if reading == "objects":
+        from hiersearch.networks import nuclei_target
+
+        return nuclei_target(channels).hard().labels()
+    target = inputs.target_of(channels, reading, None, source)
+    if reading == "boundaries":
+        assert isinstance(target, Memberships)
+        return target.hard().labels()
+    return np.asarray(channels.argmax(axis=0), np.int32)
+
+
+def _joined(soft: Affinities) -> Labels:
+    """Return the components of the pairs that are rather joined than apart."""
+    from scipy import sparse
+
+    pixels = np.arange(soft.n_pixels).reshape(soft.grid)
+    ends = []
+    for values, offset in zip(soft.values, soft.offsets, strict=True):
+        source, target = pair_slices(offset, soft.grid)
+        joined = values.reshape(soft.grid)[source] > 0.5
+        ends.append(np.stack([pixels[source][joined], pixels[target][joined]]))
+    one, other = np.concatenate(ends, axis=1)
+    graph = sparse.coo_array((np.ones(one.size), (one, other)), shape=(pixels.size, pixels.size))
+    labels: Labels = sparse.csgraph.connected_components(graph, directed=False)[1]
+    return labels.reshape(soft.grid)
+
+
+# --- scores ---------------------------------------------------------------------------------
+
+
+def _scores(found: Labels, truth: Labels, job: Job) -> dict[str, Any]:
+    """Return the scores that go with the truth: of classes, or of instances."""
+    if job.reading == "classes":
+        classes = evaluation.class_iou(found, truth, ignore=job.ignore)
+        near = evaluation.boundary_iou(found, truth, ignore=job.ignore)
+        return {
+            "class_iou": _finite(classes.mean),
+            "class_iou_of_classes": [_finite(value) for value in classes.of_classes],
+            "boundary_iou": _finite(near.mean),
+        }
+    instances = found if job.reading == "objects" else _without_background(found, truth)
+    ignore = job.ignore
+    scores: dict[str, Any] = {
+        "foreground_ari": evaluation.foreground_ari(found, truth, ignore=ignore),
+        "average_precision_50": float(
+            evaluation.average_precision(instances, truth, ignore=ignore)[0]
+        ),
+        "average_precision": evaluation.mean_average_precision(instances, truth, ignore=ignore),
+    }
+    # Pairs of pixels count where the truth has instances, as usual in connectomics.
+    kept = truth if ignore is None else np.where(truth == ignore, 0, truth)
+    if kept.any():
+        error = evaluation.adapted_rand_error(found, kept, ignore=0)
+        splits, merges = evaluation.variation_of_information(found, kept, ignore=0)
+        scores |= {
+            "adapted_rand_error": _finite(error),
+            "variation_of_information": splits + merges,
+            "splits": splits,
+            "merges": merges,
+        }
+    return scores
+
+
+def _without_background(found: Labels, truth: Labels) -> Labels:
+    """Renumber regions from 1, with 0 for the one that most of the true background lies in."""
+    regions = found.astype(np.int64) - int(found.min()) + 1
+    background = truth == 0
+    if background.any():
+        counts = np.bincount(regions[background])
+        regions[regions == counts.argmax()] = 0
+    return regions
+
+
+def _finite(value: float) -> float | None:
+    # JSON has no NaN: what is not defined is null.
+    return float(value) if math.isfinite(value) else None
+
+
+def _mean_scores(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    means = {}
+    for name in SCORES:
+        values = [one[name] for one in scores if one.get(name) is not None]
+        if values:
+            means[name] = float(np.mean(values))
+    return means
+
+
+# --- what is written ------------------------------------------------------------------------
+
+
+def _write(
+    folder: Path,
+    image: Path,
+    pixels: NDArray[Any],
+    before: Labels,
+    found: Refinement,
+    job: Job,
+    scores: dict[str, Any] | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Write the files of one image into ``folder``; return the summary."""
+    from hiersearch.plots import save_picture
+    from hiersearch.plots.refinement import changed_pixels, refinement_picture
+
+    begin = time.perf_counter()
+    classes = job.reading == "classes"
+    fits = found.labels.ndim == 2 and int(found.labels.max()) < 2**16
+    names = {
+        "labels": "labels.npy",
+        "label_map": "labels.png" if fits else "labels.tif",
+        "probabilities": "probabilities.npy",
+        "picture": "before-after.png",
+        "summary": "summary.json",
+    }
+    with staged(folder) as stage:
+        write_label_map(stage / names["labels"], found.labels)
+        write_label_map(stage / names["label_map"], found.labels)
+        with write_atomically(stage / names["probabilities"]) as stream:
+            np.save(stream, found.probabilities)
+        picture = refinement_picture(pixels, before, found.labels, classes=classes)
+        save_picture(picture, stage / names["picture"])
+        changed = int(changed_pixels(before, found.labels, classes=classes).sum())
+        seconds["writing"] = time.perf_counter() - begin
+        summary: dict[str, Any] = {
+            "image": str(image),
+            "grid": list(found.labels.shape),
+            "reading": job.reading,
+            "regions": found.partition.n_regions,
+            "changed_pixels": changed,
+            "changed_share": changed / found.labels.size,
+            "trace": [
+                {"method": step.method, "seconds": step.seconds, **step.figures}
+                for step in found.trace
+            ],
+            "seconds": {step: round(value, 6) for step, value in seconds.items()},
+            "files": {key: str(folder / name) for key, name in names.items()},
+        }
+        if scores is not None:
+            summary["scores"] = scores
+        (stage / names["summary"]).write_text(as_json(summary) + "\n", encoding="utf-8")
+    return summary
+
+
+def print_refined(summary: dict[str, Any]) -> None:
+    """Write tables of what was done to standard output."""
+    images = summary.get("images", [summary])
+    rows = [
+        [
+            Path(one["image"]).name,
+            f"{one['regions']:,}",
+            f"{100 * one['changed_share']:.2f} %",
+            f"{1000 * one['seconds']['refining']:.0f} ms",
+        ]
+        for one in images
+    ]
+    title = f"Refined, read as {images[0]['reading']}"
+    print_table(title, ["image", "regions", "pixels changed", "time"], rows)
+    if "scores" in summary:
+        before, after = summary["scores"]["before"], summary["scores"]["after"]
+        rows = [
+            [title, _number(before.get(name)), _number(after.get(name))]
+            for name, title in SCORES.items()
+            if name in before or name in after
+        ]
+        print_table("Scores", ["", "before", "after"], rows)
+    print_line("wrote:")
+    if "folder" in summary:
+        print_line(f"  {os.path.relpath(summary['folder'])}")
+        return
+    for path in summary["files"].values():
+        print_line(f"  {os.path.relpath(path)}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
