@@ -31,11 +31,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable ".[torch,test,lint]"
+	$(PIP) --editable ".[torch,faiss,test,lint]"
 	touch $@
 
 $(VENV)/.installed-benchmark: $(VENV)/.installed-test
-	$(PIP) --editable ".[torch,test,benchmark]"
+	$(PIP) --editable ".[torch,faiss,test,benchmark]"
 	touch $@
 
 clean:

@@ -8,7 +8,19 @@ from pathlib import Path
 
 from benchmarks.measuring import machine
 
-QUESTIONS = ("graph_and_tree", "best_cut", "cuts_by_regions", "distances", "match_process")
+QUESTIONS = (
+    "graph_and_tree",
+    "best_cut",
+    "cuts_by_regions",
+    "distances",
+    "match_process",
+    "class_maps",
+    "refine_times",
+    "nuclei_objects",
+    "em_objects",
+    "index_search",
+    "index_faults",
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -94,7 +94,8 @@ def machine() -> str:
     """Return one line on the machine and the versions that were measured."""
     packages = ("hiersearch", "numpy", "numba", "scikit-image", "scikit-learn", "higra")
     versions = []
-    for package in (*packages, "bioimage-cpp", "torch"):
+    peers = ("bioimage-cpp", "torch", "pydensecrf2", "faiss-cpu", "usearch", "nmslib")
+    for package in (*packages, *peers):
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hiersearch.hierarchy.matching import Match as Match
     from hiersearch.hierarchy.matching import match as match
     from hiersearch.hierarchy.tree import MergeTree as MergeTree
+    from hiersearch.index.index import PartitionIndex as PartitionIndex
     from hiersearch.metric import comembership_distance as comembership_distance
     from hiersearch.metric import distance as distance
     from hiersearch.metric import distances as distances
@@ -33,6 +34,7 @@ _HOMES = {
     "MergeTree": "hiersearch.hierarchy.tree",
     "Match": "hiersearch.hierarchy.matching",
     "Partition": "hiersearch.partitions",
+    "PartitionIndex": "hiersearch.index.index",
     "SoftPartition": "hiersearch.partitions",
     "build_hierarchy": "hiersearch.hierarchy.build",
     "comembership_distance": "hiersearch.metric",

@@ -1,7 +1,8 @@
-"""The command line: ``hiersearch demo``, ``match`` and ``compare``.
+"""The command line: ``hiersearch demo``, ``match``, ``compare`` and ``index``.
 
 Only Typer is imported here; each command imports what it needs once it runs, so that help and
-usage errors come at once. Exit codes: 0 success, 2 usage or bad input, 130 interrupted.
+usage errors come at once. Exit codes: 0 success, 1 damage found by ``index verify``, 2 usage or bad
+input, 130 interrupted.
 """
 
 from typing import Annotated
@@ -11,7 +12,9 @@ import typer
 from hiersearch.cli.compare import compare
 from hiersearch.cli.demo import demo
 from hiersearch.cli.errors import PlainErrors
+from hiersearch.cli.index import index
 from hiersearch.cli.match import match
+from hiersearch.cli.refine import refine
 
 app = typer.Typer(
     name="hiersearch",
@@ -22,7 +25,9 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(match)
+app.command()(refine)
 app.command()(compare)
+app.add_typer(index)
 
 
 def _show_version(asked: bool) -> None:

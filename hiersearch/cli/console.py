@@ -1,7 +1,8 @@
 """What commands write to the terminal: JSON or a table on standard output, progress beside it."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,48 @@ def progress(step: str, quiet: bool) -> Iterator[None]:
         return
     with console.status(step):
         yield
+
+
+Report = Callable[[float, int], None]
+"""Called with the share of the work that is done, 0 to 1, and the count of what is done."""
+
+
+@contextmanager
+def progress_bar(step: str, unit: str, quiet: bool) -> Iterator[Report]:
+    """Show how far a long step is, with rate and time left; where :func:`progress` would show."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda share, count: None
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[counted]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    begin = time.perf_counter()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(step, total=1.0, counted="")
+
+        def report(share: float, count: int) -> None:
+            rate = count / max(time.perf_counter() - begin, 1e-9)
+            bar.update(task, completed=share, counted=f"{count:,} {unit}, {rate:,.0f}/s")
+
+        yield report
 
 
 def write_json(summary: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_image, read_label_map, read_probabilities
 
 # What may hold a bare boundary map, without an axis of channels.
-_MAP_ENDINGS = (".npy", ".png", ".tif", ".tiff")
+MAP_ENDINGS = (".npy", ".png", ".tif", ".tiff")
 
 
 def opened_image(path: Path) -> NDArray[Any]:
@@ -50,7 +50,7 @@ def soft_channels(
         As :func:`hiersearch.partitions.files.read_probabilities`.
     """
     grids = possible_grids(image)
-    if reading == "boundaries" and axis is None and path.suffix.lower() in _MAP_ENDINGS:
+    if reading == "boundaries" and axis is None and path.suffix.lower() in MAP_ENDINGS:
         field = _bare_map(path, grids)
         if field is not None:
             return field[None]
@@ -85,10 +85,12 @@ def soft_channels(
 def _bare_map(path: Path, grids: list[tuple[int, ...]]) -> NDArray[Any] | None:
     """Read a boundary map without channels, or return None if the file has another shape."""
     field = read_image(path)
-    if field.shape not in grids:
-        return None
+    return boundary_field(field) if field.shape in grids else None
+
+
+def boundary_field(field: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a boundary map as probabilities: in pictures, the range of the type means 0..1."""
     if field.dtype.kind in "iu":
-        # Pictures of probabilities: the range of the type stands for 0..1.
         info = np.iinfo(field.dtype)
         return ((field.astype(np.float64) - info.min) / (float(info.max) - info.min)).astype("f4")
     return field.astype(np.float32)

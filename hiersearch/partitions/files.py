@@ -340,10 +340,26 @@ def _read(file: Path, what: str, readers: _Readers) -> NDArray[Any]:
     reader = readers.get(file.suffix.lower())
     if reader is None:
         _refuse(file, what, f"its name must end in {', '.join(readers)}")
+    with decoding(file, what):
+        array = reader(file)
+    return array
+
+
+@contextmanager
+def decoding(file: Path, what: str) -> Iterator[None]:
+    """Turn every failure to decode a file within the block into one sentence that names it.
+
+    Raises
+    ------
+    FileFormatError
+        "cannot read FILE as WHAT: REASON", for an empty file, too.
+    OSError, MissingExtraError
+        As they are: no fault of the file's content.
+    """
     if file.stat().st_size == 0:
         _refuse(file, what, "the file is empty")
     try:
-        return reader(file)
+        yield
     except (FileFormatError, MissingExtraError, OSError) as error:
         # Decoders raise plain OSErrors for bad data; those of the system carry a number.
         if not isinstance(error, OSError) or error.errno is not None:

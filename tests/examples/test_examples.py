@@ -40,7 +40,14 @@ def shown(path):
 
 def test_every_example_has_a_test():
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"match_nuclei.py", "match_em_volume.py", "readings.py"}
+    assert names == {
+        "match_nuclei.py",
+        "match_em_volume.py",
+        "readings.py",
+        "index_nuclei.py",
+        "refine_em_volume.py",
+        "refine_nuclei.py",
+    }
 
 
 def test_nuclei_the_best_of_all_cuts_is_no_farther_than_the_best_threshold(tmp_path):
@@ -118,3 +125,64 @@ def test_readings_a_wrong_reading_prefers_all_nuclei_as_one_region(tmp_path):
     target = tmp_path / "pictures" / "readings.png"
     assert shown(target)[0] > 1000
     assert target.stat().st_size < 600_000
+
+
+def test_index_the_second_annotators_maps_are_the_near_duplicates(tmp_path):
+    printed = run("index_nuclei.py", "--out", "pictures", folder=tmp_path)
+    count = int(re.search(r"([\d,]+) label maps of 128 × 128", printed)[1])
+    assert count > 500
+    first = re.search(
+        r"nearest to '(.+)', moved by three pixels:\n +distance [\d.]+ +(.+)", printed
+    )
+    assert first[1] == first[2]
+    distances = int(re.search(r"exact: ([\d,]+) exact distances among", printed)[1])
+    assert distances < count
+    pairs = re.findall(r"distance ([\d.]+)  (.+) \| (.+)", printed)
+    assert len(pairs) == 12
+    for distance, one, other in pairs:
+        original, anew = sorted((one, other), key=len)
+        way = anew.removeprefix(f"{original} ")
+        assert way in ("copied", "missed", "moved", "grown")
+        assert (float(distance) == 0) == (way == "copied")
+    for name in ("nearest.png", "duplicates.png"):
+        assert shown(tmp_path / "pictures" / name)[0] == 1800
+
+
+def test_index_a_folder_of_ones_own(tmp_path):
+    labels = np.zeros((40, 60), np.uint16)
+    labels[5:20, 5:30] = 1
+    labels[22:35, 33:50] = 2
+    for place, moved in enumerate((0, 0, 20)):
+        Image.fromarray(np.roll(labels, moved, axis=1)).save(tmp_path / f"{place}-mask.png")
+    printed = run("index_nuclei.py", ".", "--pattern", "*-mask.png", folder=tmp_path)
+    assert "3 label maps of 128 × 128" in printed
+    assert "pairs of near-duplicates within 0.03: 1" in printed
+    assert "distance 0.00000  0-mask | 1-mask" in printed
+
+
+def test_em_objects_calibrated_on_the_map_are_as_good_as_the_best_threshold(tmp_path):
+    printed = run("refine_em_volume.py", "--out", tmp_path / "em", folder=tmp_path)
+    table = rows(printed)
+    rand_error = {name: numbers[1] for name, numbers in table.items()}
+    oracle = rand_error["best threshold, chosen with the ground truth"]
+    assert rand_error["calibrated"] <= oracle
+    assert rand_error["calibrated, own basins"] <= 1.1 * oracle
+    assert rand_error["calibrated"] < rand_error["break-even 0.5"] < rand_error["fragments"]
+    assert shown(tmp_path / "em" / "em-objects.png")[0] == 1800
+
+
+def test_refining_nuclei_betters_classes_and_objects(tmp_path):
+    pytest.importorskip("torch")
+    printed = run("refine_nuclei.py", "--out", "pictures", folder=tmp_path)
+    found = {
+        (kind, name): (float(first), float(second))
+        for kind, name, first, second in re.findall(
+            r"(classes|objects), (.+): .+ ([\d.]+), .+ ([\d.]+)", printed
+        )
+    }
+    for kind, plain in (("classes", "arg-max"), ("objects", "nearest seed")):
+        before, after = found[kind, plain], found[kind, "refined"]
+        assert after[0] > before[0]
+        assert after[1] > before[1]
+    for name in ("classes.png", "objects.png"):
+        assert shown(tmp_path / "pictures" / name)[0] > 3000

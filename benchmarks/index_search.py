@@ -1,0 +1,542 @@
+"""Exact nearest partitions: distances needed, time, growth and size, against scans and indexes.
+
+Entries are windows of 128 × 192 out of nuclei images, flipped at random: the nuclei and the cuts
+of two hierarchies. Queries are cuts of a third hierarchy of windows that are in the collection
+("held-out cuts"), and anything from windows of other images ("other images"). Needs
+``HIERSEARCH_NUCLEI``, see :mod:`benchmarks.index_collection`; ``INDEX_SIZES`` names the sizes for growth, the largest of
+which takes long: 1000,10000,100000 unless given.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.index_collection import GRID, base_maps, windows
+from benchmarks.measuring import Table, shown
+
+SIZE = 20_000
+QUERIES = 100
+SMALL = 2_000
+"""Entries for peers that call back for each distance."""
+
+
+def collection(count: int, seed: int = 0):
+    """Yield ``count`` partitions of windows of training images."""
+    from hiersearch.partitions import Partition
+
+    maps, sources = base_maps("train")
+    made = 0
+    for stored, _ in windows(maps, sources, count, seed):
+        for labels in stored:
+            if made == count:
+                return
+            made += 1
+            yield Partition.from_labels(labels)
+
+
+def queries(count: int = QUERIES, seed: int = 0):
+    """Return held-out cuts of windows that are in the collection, and partitions of others."""
+    from hiersearch.partitions import Partition
+
+    rng = np.random.default_rng(seed + 1)
+    maps, sources = base_maps("train")
+    # So few windows that the smallest collection has them, too.
+    held_out = [cut for _, cuts in windows(maps, sources, 60, seed) for cut in cuts]
+    chosen = rng.choice(len(held_out), count, replace=False)
+    near = [Partition.from_labels(held_out[i]) for i in chosen]
+    maps, sources = base_maps("test")
+    far = []
+    for stored, rest in windows(maps, sources, 2 * count, seed + 2):
+        whole = stored + rest
+        if whole and len(far) < count:
+            far.append(Partition.from_labels(whole[rng.integers(len(whole))]))
+    return {"held-out cuts": near, "other images": far}
+
+
+def timed(function: Callable, values) -> tuple[np.ndarray, list]:
+    """Return milliseconds and results of a function on each value, after one that warms up."""
+    function(values[0])
+    times, results = [], []
+    for value in values:
+        begin = time.perf_counter()
+        results.append(function(value))
+        times.append(1e3 * (time.perf_counter() - begin))
+    return np.array(times), results
+
+
+def nearest(distances, k: int) -> list[tuple[int, int]]:
+    """Return (distance, number) of the k smallest, ties by number."""
+    limit = np.partition(distances, k - 1)[k - 1]
+    rows = np.flatnonzero(distances <= limit)
+    return sorted((int(distances[i]), int(i)) for i in rows)[:k]
+
+
+def run() -> list[Table]:
+    entries = list(collection(SIZE))
+    asked = queries()
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [_needed(entries, asked, Path(folder)), _peers(entries, asked)]
+        tables.append(_pairs_a_second(entries, asked["held-out cuts"]))
+        tables.append(_growth(asked, Path(folder)))
+    return tables
+
+
+def _built(entries, path: Path):
+    from hiersearch.index.index import PartitionIndex
+
+    begin = time.perf_counter()
+    index = PartitionIndex.create(path, GRID)
+    index.add_many(entries, memory=2**30)
+    return index, time.perf_counter() - begin
+
+
+def _needed(entries, asked, folder: Path) -> Table:
+    """Figures 1 and 2: distances needed and time, against both scans."""
+    from hiersearch.metric.run_arrays import RunArrays
+
+    index, _ = _built(entries, folder / "needed")
+    arrays = RunArrays.of(entries)
+    dense = [p.labels() for p in entries[:: SIZE // 200]]
+    table = Table(
+        f"Exact search among {SIZE:,} entries, {QUERIES} queries each",
+        (
+            "queries; k",
+            "exact distances, mean (share)",
+            "search, ms: median; mean",
+            "run-length scan, ms (1 thread; 2)",
+            "scan ÷ search: medians; means",
+            "dense NumPy scan ÷ search",
+            "pruned by: blocks / coarse / middle tiles / pivots / overlap",
+        ),
+    )
+    agreed = 0
+    for name, partitions in asked.items():
+        for k in (1, 10):
+            took, found = timed(lambda q, k=k: index.search(q, k), partitions)
+            scans = {
+                threads: timed(
+                    lambda q, t=threads: arrays.distances(q, normalized=False, threads=t),
+                    partitions[:20],
+                )
+                for threads in (1, 2)
+            }
+            for query, result in zip(partitions, found, strict=True):
+                expected = nearest(arrays.distances(query, normalized=False), k)
+                agreed += [(n.raw, n.id) for n in result] == expected
+            slow = timed(lambda q: _dense_scan(q, dense), partitions[:5])[0]
+            whole = np.median(slow) * SIZE / len(dense)
+            exact = np.mean([r.work.exact_distances for r in found])
+            pruned = [
+                np.mean([r.work.pruned.get(bound, 0) for r in found])
+                for bound in ("blocks", "coarse tiles", "middle tiles", "pivots", "overlap")
+            ]
+            one = scans[1][0]
+            table.rows.append(
+                (
+                    f"{name}; {k}",
+                    f"{exact:.1f} ({100 * exact / SIZE:.3f} %)",
+                    f"{shown(np.median(took))}; {shown(np.mean(took))}",
+                    f"{shown(np.median(one))}; {shown(np.median(scans[2][0]))}",
+                    f"{shown(np.median(one) / np.median(took))}; "
+                    f"{shown(np.mean(one) / np.mean(took))}",
+                    shown(whole / np.median(took)),
+                    " / ".join(f"{p:,.0f}" for p in pruned),
+                )
+            )
+    index.close()
+    table.notes.append(
+        f"Results equal to the scan's, distances and ids: {agreed} of {4 * QUERIES}. The dense "
+        f"scan (`np.bincount` of both label maps) was timed on {len(dense)} entries and scaled up."
+    )
+    return table
+
+
+def _dense_scan(query, maps):
+    labels = query.labels().reshape(-1)
+    a = (np.bincount(labels).astype(np.int64) ** 2).sum()
+    found = []
+    for other in maps:
+        flat = other.reshape(-1)
+        k = int(flat.max()) + 1
+        n = np.bincount(labels * k + flat).astype(np.int64)
+        b = np.bincount(flat).astype(np.int64)
+        found.append(a + (b**2).sum() - 2 * (n**2).sum())
+    return found
+
+
+def _peers(entries, asked) -> Table:
+    """Other exact ways, by what they can bear."""
+    table = Table(
+        "Other ways to the exact nearest, held-out cuts",
+        (
+            "method",
+            "entries",
+            "building, s",
+            "1-NN, ms",
+            "distances a query",
+            "÷ ours at that size",
+            "right",
+        ),
+    )
+    from hiersearch.metric.run_arrays import RunArrays
+
+    partitions = asked["held-out cuts"][:40]
+    for count, methods in (
+        (SIZE, (_faiss_flat, _nmslib_tree, _usearch_exact)),
+        (SMALL, (_ball_tree, _usearch_graph)),
+    ):
+        some = entries[:count]
+        arrays = RunArrays.of(some)
+        expected = [nearest(arrays.distances(q, normalized=False), 1)[0][0] for q in partitions]
+        with tempfile.TemporaryDirectory() as folder:
+            index, seconds = _built(some, Path(folder, "peer"))
+            ours, found = timed(lambda q, i=index: i.search(q, 1), partitions)
+            table.rows.append(
+                (
+                    "hiersearch",
+                    f"{count:,}",
+                    shown(seconds),
+                    shown(np.median(ours)),
+                    shown(np.mean([r.work.exact_distances for r in found])),
+                    "1",
+                    f"{sum(r[0].raw == e for r, e in zip(found, expected, strict=True))} of "
+                    f"{len(partitions)}",
+                )
+            )
+            index.close()
+        for method in methods:
+            try:
+                seconds, search, counted = method(some, arrays)
+            except ImportError as error:
+                table.notes.append(f"{method.__name__[1:]}: {error}.")
+                continue
+            took, found = timed(search, partitions)
+            right = sum(f == e for f, e in zip(found, expected, strict=True))
+            calls = "–" if counted is None else shown(counted() / (len(partitions) + 1))
+            table.rows.append(
+                (
+                    method.__doc__.strip().rstrip("."),
+                    f"{count:,}",
+                    shown(seconds),
+                    shown(np.median(took)),
+                    calls,
+                    shown(np.median(took) / np.median(ours)),
+                    f"{right} of {len(partitions)}",
+                )
+            )
+    return table
+
+
+def _tile_vectors(partitions):
+    """Pair sums of the middle level as float32 vectors, whose L1 distance is below ρ."""
+    from hiersearch.index.packing import FINEST, MIDDLE, Frame
+    from hiersearch.index.queries import _triangle
+
+    frame = Frame(GRID, None)
+    vectors = []
+    for partition in partitions:
+        masses = frame.masses(partition).coarser(4 ** (FINEST - MIDDLE))
+        pairs = _triangle(masses.pair_sums())
+        pairs[frame.tiling.count(MIDDLE) :] *= 2
+        vectors.append(pairs)
+    return np.array(vectors, np.float32)
+
+
+def _certified(ask, arrays):
+    """Search by tile vectors, asking for more until the next one's bound exceeds the best."""
+    from hiersearch.metric import distance
+
+    calls = [0]
+
+    def search(query):
+        vector = _tile_vectors([query])
+        best, done, wanted = None, 0, 32
+        while True:
+            bounds, rows = ask(vector, min(wanted, len(arrays)))
+            for bound, row in zip(bounds[done:], rows[done:], strict=True):
+                # float32 sums of numbers up to 2^20: a relative 1e-4 is ample.
+                if best is not None and bound * (1 - 1e-4) - 1000 > best:
+                    return best
+                calls[0] += 1
+                value = distance(query, arrays.partition(int(row)), normalized=False)
+                best = value if best is None else min(best, value)
+            done, wanted = len(rows), 4 * wanted
+            if done == len(arrays):
+                return best
+
+    return search, lambda: calls[0]
+
+
+def _faiss_flat(entries, arrays):
+    """FAISS Flat L1 on the tile vectors, re-ranked until certified."""
+    import faiss
+
+    begin = time.perf_counter()
+    flat = faiss.IndexFlat(300, faiss.METRIC_L1)
+    flat.add(_tile_vectors(entries))
+    seconds = time.perf_counter() - begin
+
+    def ask(vector, k):
+        bounds, rows = flat.search(vector, k)
+        return bounds[0], rows[0]
+
+    return seconds, *_certified(ask, arrays)
+
+
+def _nmslib_tree(entries, arrays):
+    """VP-tree of nmslib, L1 on the tile vectors, re-ranked until certified."""
+    import nmslib
+
+    begin = time.perf_counter()
+    tree = nmslib.init(method="vptree", space="l1")
+    tree.addDataPointBatch(_tile_vectors(entries))
+    tree.createIndex({"bucketSize": 50}, print_progress=False)
+    seconds = time.perf_counter() - begin
+
+    def ask(vector, k):
+        rows, bounds = tree.knnQuery(vector[0], k=k)
+        return bounds, rows
+
+    return seconds, *_certified(ask, arrays)
+
+
+def _ball_tree(entries, arrays):
+    """BallTree of scikit-learn with ρ as its metric."""
+    from sklearn.neighbors import BallTree
+
+    from hiersearch.metric import distance
+
+    calls = [0]
+    every = list(entries)
+
+    def metric(x, y):
+        calls[0] += 1
+        return float(distance(every[int(x[0])], every[int(y[0])], normalized=False))
+
+    begin = time.perf_counter()
+    tree = BallTree(np.arange(len(entries), dtype=float)[:, None], metric=metric, leaf_size=10)
+    seconds = time.perf_counter() - begin
+    calls[0] = 0
+    every.append(None)
+
+    def search(query):
+        every[-1] = query
+        found = tree.query([[len(entries)]], k=1)
+        return int(found[0][0, 0])
+
+    return seconds, search, lambda: calls[0]
+
+
+def _dense_metric():
+    """Compile ρ of two label maps of at most 256 regions as a C function for usearch."""
+    from numba import carray, cfunc, types
+
+    n = GRID[0] * GRID[1]
+    signature = types.float32(types.CPointer(types.int8), types.CPointer(types.int8))
+
+    @cfunc(signature)
+    def metric(a, b):
+        x, y = carray(a, n), carray(b, n)
+        table = np.zeros(65536, np.int32)
+        left, right = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        joined = 0
+        for p in range(n):
+            i, j = np.uint8(x[p]), np.uint8(y[p])
+            cell = np.int64(i) * 256 + j
+            joined += 2 * table[cell] + 1
+            table[cell] += 1
+            left[i] += 1
+            right[j] += 1
+        total = 0
+        for i in range(256):
+            total += left[i] * left[i] + right[i] * right[i]
+        return np.float32(total - 2 * joined)
+
+    return metric
+
+
+def _usearch(entries):
+    from usearch.index import CompiledMetric, Index, MetricKind, MetricSignature
+
+    metric = _dense_metric()
+    compiled = CompiledMetric(
+        pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
+    )
+    index = Index(ndim=GRID[0] * GRID[1], metric=compiled, dtype="i8")
+    maps = np.array([p.labels().reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
+    begin = time.perf_counter()
+    index.add(np.arange(len(maps)), maps)
+    # The C function must outlive the index.
+    return index, metric, maps, time.perf_counter() - begin
+
+
+def _usearch_graph(entries, arrays):
+    """HNSW of usearch (approximate) with ρ compiled as its metric."""
+    from hiersearch.metric import distance
+
+    index, metric, _, seconds = _usearch(entries)
+
+    def search(query, kept=metric):
+        labels = query.labels().reshape(-1).astype(np.uint8).view(np.int8)
+        row = int(index.search(labels, 1).keys[0])
+        return distance(query, arrays.partition(row), normalized=False)
+
+    return seconds, search, None
+
+
+def _usearch_exact(entries, arrays):
+    """Exact scan of usearch with ρ compiled as its metric."""
+    from usearch.index import CompiledMetric, MetricKind, MetricSignature
+    from usearch.index import search as scan
+
+    from hiersearch.metric import distance
+
+    metric = _dense_metric()
+    compiled = CompiledMetric(
+        pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
+    )
+    maps = np.array([p.labels().reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
+
+    def search(query, kept=metric):
+        labels = query.labels().reshape(1, -1).astype(np.uint8).view(np.int8)
+        row = int(np.ravel(scan(maps, labels, 1, compiled, exact=True).keys)[0])
+        return distance(query, arrays.partition(row), normalized=False)
+
+    return 0.0, search, lambda: 41 * len(entries)
+
+
+def _pairs_a_second(entries, partitions) -> Table:
+    """Figure 4: exact distances in batches."""
+    from hiersearch.metric.run_arrays import RunArrays
+
+    chosen = [p for p in entries if 600 <= p.n_runs <= 1000]
+    arrays = RunArrays.of(chosen)
+    asked = [p for p in partitions if 600 <= p.n_runs <= 1000][:10]
+    table = Table(
+        "Exact run-length distances in batches",
+        ("threads", "pairs a second", "ns a run of both", "GB/s of runs read"),
+    )
+    for threads in (1, 2):
+        took, _ = timed(
+            lambda q, t=threads: arrays.distances(q, normalized=False, threads=t), 3 * asked
+        )
+        seconds = np.median(took) / 1e3
+        runs = arrays.starts.size + len(chosen) * np.mean([p.n_runs for p in asked])
+        table.rows.append(
+            (
+                str(threads),
+                f"{len(chosen) / seconds:,.0f}",
+                shown(1e9 * seconds / runs),
+                shown(8 * arrays.starts.size / seconds / 1e9),
+            )
+        )
+    copied = np.empty(2**26, np.uint8)
+    source = np.ones(2**26, np.uint8)
+    speeds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        np.copyto(copied, source)
+        speeds.append(2 * copied.size / (time.perf_counter() - begin) / 1e9)
+    table.notes.append(
+        f"{len(chosen):,} entries of {np.mean([p.n_runs for p in chosen]):.0f} runs, "
+        f"{len(asked)} queries of {np.mean([p.n_runs for p in asked]):.0f}. Memory moves "
+        f"{np.median(speeds):.1f} GB/s on one core (copy): the distance is bound by operations."
+    )
+    return table
+
+
+def _growth(asked, folder: Path) -> Table:
+    """Figures 3 and 5: time, size and rates from 10³ entries up."""
+    from hiersearch.index.index import PartitionIndex
+
+    sizes = [int(s) for s in os.environ.get("INDEX_SIZES", "1000,10000,100000").split(",")]
+    keep = os.environ.get("INDEX_FOLDER")
+    table = Table(
+        "Growth",
+        (
+            "entries",
+            "added a second",
+            "opening, ms; first search, ms",
+            "1-NN held-out cuts, ms: median (90th)",
+            "10-NN",
+            "1-NN other images",
+            "10-NN",
+            "exact distances: 1-NN; 10-NN (held-out)",
+            "bytes an entry: bounds; runs; other",
+        ),
+    )
+    medians = {}
+    for size in sizes:
+        path = Path(keep or folder) / f"growth-{size}"
+        begin = time.perf_counter()
+        if path.exists():
+            rate = "kept"
+        else:
+            spent = 0.0
+            with PartitionIndex.create(path, GRID) as index:
+                # Only what the index does is timed, not the making of entries.
+                for first in range(0, size, 50_000):
+                    part = list(collection(min(50_000, size - first), seed=first))
+                    begin = time.perf_counter()
+                    index.add_many(part, memory=2**31)
+                    spent += time.perf_counter() - begin
+                index.compact(memory=2**33)
+            rate = f"{size / spent:,.0f}"
+        begin = time.perf_counter()
+        index = PartitionIndex.open(path)
+        opened = time.perf_counter() - begin
+        begin = time.perf_counter()
+        index.search(asked["held-out cuts"][0], 1)
+        first_search = time.perf_counter() - begin
+        cells, exact = [], []
+        for name, partitions in asked.items():
+            for k in (1, 10):
+                took, found = timed(lambda q, k=k, i=index: i.search(q, k), partitions)
+                cells.append(f"{shown(np.median(took))} ({shown(np.percentile(took, 90))})")
+                medians.setdefault((name, k), {})[size] = np.median(took)
+                if name == "held-out cuts":
+                    exact.append(shown(np.mean([r.work.exact_distances for r in found])))
+        share = index.info()["bytes_an_entry"]
+        table.rows.append(
+            (
+                f"{size:,}",
+                rate,
+                f"{shown(1e3 * opened)}; {shown(1e3 * first_search)}",
+                *cells,
+                "; ".join(exact),
+                f"{share['bounds']}; {share['runs']}; {share['other']}",
+            )
+        )
+        index.close()
+        if not keep:
+            shutil.rmtree(path)
+    if len(sizes) > 1:
+        low, high = (10_000 if 10_000 in sizes else sizes[0]), sizes[-1]
+        for (name, k), times in medians.items():
+            exponent = np.log(times[high] / times[low]) / np.log(high / low)
+            table.notes.append(
+                f"{name}, {k}-NN: time grows with exponent {exponent:.2f} from {low:,} to {high:,}."
+            )
+    table.notes.append(f"Label maps as PNG: {_png_bytes():.0f} bytes an entry (Pillow, optimize).")
+    return table
+
+
+def _png_bytes() -> float:
+    import io
+
+    from PIL import Image
+
+    sizes = []
+    for partition in collection(500):
+        buffer = io.BytesIO()
+        kind = np.uint8 if partition.n_regions <= 256 else np.uint16
+        Image.fromarray(partition.labels().astype(kind)).save(buffer, "png", optimize=True)
+        sizes.append(buffer.tell())
+    return float(np.mean(sizes))

@@ -1,0 +1,211 @@
+"""``hiersearch index search`` and ``duplicates``: what is near to a query, and to each other."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiersearch.cli.console import progress, progress_bar, write_json
+from hiersearch.cli.errors import UsageError
+from hiersearch.cli.match import ACTIVATIONS, READINGS, SHIPPED
+from hiersearch.cli.outputs import checked_folder
+
+USUAL_K = 10
+
+
+def search(
+    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="PATH")],
+    query: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A label map or mask (PNG, TIFF, NPY, NPZ); with --soft a network's output, "
+            "with --network an image.",
+            metavar="QUERY",
+        ),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", help=f"How many; {USUAL_K} unless given.", metavar="N")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="All within this distance, in place of -k.")
+    ] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="An entry of the index as query, in place of QUERY.")
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="QUERY holds probabilities; needs --reading.")
+    ] = False,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Run a network on the image QUERY: TorchScript, ONNX, or {SHIPPED!r}.",
+            metavar=f"FILE|{SHIPPED}",
+        ),
+    ] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
+    ] = None,
+    channel_axis: Annotated[
+        int | None,
+        typer.Option(help="Axis of QUERY with the channels, if its shape leaves a doubt."),
+    ] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(help=f"For --network FILE: {', '.join(ACTIVATIONS)}.", metavar="NAME"),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only among entries whose metadata fulfil this, like 'split=train' or "
+            "'regions>=10'; may be given several times."
+        ),
+    ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Skip the proof that nothing nearer is left out.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a contact sheet (PNG) and the result (JSON).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write only JSON to standard output.")
+    ] = False,
+) -> None:
+    """Find the entries nearest to QUERY: a label map, a mask, or a network's soft output.
+
+    The answer is exact unless --approximate: nothing in the index is nearer. A QUERY of another
+    size is brought to the index's grid, label maps by nearest pixel, probabilities by area.
+    """
+    _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
+    _check_amount(k, radius, approximate)
+    folder = None if out is None else checked_folder(out)
+    seconds: dict[str, float] = {}
+    begin = time.perf_counter()
+    with progress("Reading", as_json):
+        from hiersearch.cli import index_query, index_results
+        from hiersearch.cli.index_entries import opened, stored_id
+        from hiersearch.index.conditions import parse_conditions
+
+        condition = parse_conditions(where) if where else None
+    with opened(path) as index:
+        with progress("Reading", as_json):
+            if id_ is not None:
+                name = stored_id(index, id_)
+                asked = index_query.Query.of_labels(index.get(name), str(name))
+            else:
+                assert query is not None
+                asked = index_query.read_query(
+                    query,
+                    index.grid,
+                    reading=(reading or "") if soft else None,
+                    network=network,
+                    network_reading=reading,
+                    channel_axis=channel_axis,
+                    offsets=offsets,
+                    activation=activation,
+                )
+        seconds["reading"] = time.perf_counter() - begin
+        begin = time.perf_counter()
+        with progress("Searching", as_json):
+            if radius is not None:
+                found = index.search_radius(asked.partition, radius, where=condition)
+            else:
+                found = index.search(
+                    asked.partition, k or USUAL_K, where=condition, approximate=approximate
+                )
+        seconds["search"] = time.perf_counter() - begin
+        summary = index_results.search_summary(found, asked, index, path, condition, seconds)
+        if folder is not None:
+            with progress("Drawing", as_json):
+                index_results.write_search(folder, summary, found, asked, index)
+    if as_json:
+        write_json(summary)
+    else:
+        index_results.print_search(summary)
+
+
+def _check_query(
+    query: Path | None,
+    id_: str | None,
+    soft: bool,
+    network: str | None,
+    reading: str | None,
+    offsets: str | None,
+    activation: str | None,
+    channel_axis: int | None,
+) -> None:
+    """Check that there is one query, with the options that belong to it."""
+    if (query is None) == (id_ is None):
+        raise UsageError(f"give either QUERY or --id, got {'neither' if query is None else 'both'}")
+    if soft and network is not None:
+        raise UsageError("give at most one of --soft and --network, got both")
+    if reading is not None and reading not in READINGS:
+        raise UsageError(f"--reading must be one of {', '.join(READINGS)}, got {reading!r}")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise UsageError(
+            f"--activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+        )
+    shipped = network == SHIPPED
+    reads = soft or (network is not None and not shipped)
+    for name, value, allowed, needed in (
+        ("--soft", soft or None, id_ is None, "QUERY"),
+        ("--network", network, id_ is None, "QUERY"),
+        ("--reading", reading, reads, "--soft or --network FILE"),
+        ("--channel-axis", channel_axis, soft, "--soft"),
+        ("--activation", activation, network is not None and not shipped, "--network FILE"),
+        ("--offsets", offsets, reading == "affinities", "--reading affinities"),
+    ):
+        if value is not None and not allowed:
+            raise UsageError(f"{name} is for {needed} only, got {value!r}")
+    if reads and reading is None:
+        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
+    if reading == "affinities" and offsets is None:
+        raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
+
+
+def _check_amount(k: int | None, radius: float | None, approximate: bool) -> None:
+    if k is not None and radius is not None:
+        raise UsageError(f"give at most one of -k and --radius, got {k} and {radius}")
+    if k is not None and k < 1:
+        raise UsageError(f"-k must be at least 1, got {k}")
+    if radius is not None and not 0 <= radius <= 1:
+        raise UsageError(f"--radius must be within 0..1, got {radius}")
+    if radius is not None and approximate:
+        raise UsageError("--approximate is for -k only, got --radius")
+
+
+def duplicates(
+    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="PATH")],
+    radius: Annotated[float, typer.Option(help="How near; 0 finds equal partitions only.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a picture (PNG) and the report (JSON).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write only JSON to standard output.")
+    ] = False,
+) -> None:
+    """Report all pairs of entries within a distance of each other."""
+    if not 0 <= radius <= 1:
+        raise UsageError(f"--radius must be within 0..1, got {radius}")
+    folder = None if out is None else checked_folder(out)
+    begin = time.perf_counter()
+    with progress_bar("Looking for duplicates", "entries", as_json) as report:
+        from hiersearch.cli import index_results
+        from hiersearch.cli.index_entries import opened
+
+        with opened(path) as index:
+            total = max(1, len(index))
+            pairs = index.duplicates(radius, progress=lambda done: report(done / total, done))
+            seconds = time.perf_counter() - begin
+            summary = index_results.duplicates_summary(pairs, radius, index, path, seconds)
+            if folder is not None:
+                index_results.write_duplicates(folder, summary, index)
+    if as_json:
+        write_json(summary)
+    else:
+        index_results.print_duplicates(summary)

@@ -1,0 +1,306 @@
+"""Kernels of the overlap bound: masses of regions in tiles as bytes, and what they allow.
+
+Regions i of a query and j of an entry share at most m_ij = Σ_tiles min(mass of i, mass of j), and
+all of i's shares add up to its size. So Σ_j n_ij² is at most what filling the largest m_ij first
+gives, and ρ = Σ a² + Σ b² − 2 Σ n² is at least what remains. The same holds with sides changed.
+
+An entry's masses are one stream of bytes, tile by tile of the last level but one, four quarters
+each:
+
+- one bit a tile, in ``ceil(tiles / 8)`` bytes ahead: 1 where one region fills the tile
+- for such a tile: the region
+- for another: two bytes with the number of regions of each quarter, four bits each (15: four bytes
+  follow with the number), and for each quarter its regions, the largest last, then the masses of
+  all but the last, each in one byte: in units of the quarter's unit, rounded up
+
+A region takes 1, 2 or 4 bytes, by the number of regions. The unit of a quarter is its measure over
+255, but 1 where all its masses are integers up to 255: then the bytes are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch._compile import compiled, compiled_part
+
+
+@compiled_part
+def region_width(n_regions: int) -> int:
+    """Return how many bytes the number of a region takes."""
+    if n_regions <= 256:
+        return 1
+    return 2 if n_regions <= 65536 else 4
+
+
+_COUNT_BYTES = 4
+"""Bytes of an escaped number of regions."""
+
+
+@compiled_part
+def _write(out: NDArray[np.uint8], at: int, value: int, width: int) -> int:
+    for b in range(width):
+        out[at + b] = np.uint8((value >> (8 * b)) & 255)
+    return at + width
+
+
+@compiled_part
+def _read(code: NDArray[np.uint8], at: int, width: int) -> Any:
+    value = np.int64(code[at])
+    if width > 1:
+        value |= np.int64(code[at + 1]) << 8
+        if width > 2:
+            value |= (np.int64(code[at + 2]) << 16) | (np.int64(code[at + 3]) << 24)
+    return value
+
+
+@compiled
+def encode_masses(
+    ends: NDArray[np.int64],
+    regions: NDArray[np.int32],
+    masses: NDArray[np.float64],
+    n_regions: int,
+    units: NDArray[np.float64],
+    out: NDArray[np.uint8],
+) -> int:
+    """Write the stream of a partition's masses to ``out``, which is zero; return its length.
+
+    ``out`` needs ``tiles * 6 + masses * 5`` bytes at most. ``regions`` and ``masses`` are
+    reordered within tiles.
+    """
+    width = region_width(n_regions)
+    n_parents = ends.size // 4
+    at = (n_parents + 7) >> 3
+    for parent in range(n_parents):
+        begin = ends[4 * parent - 1] if parent > 0 else 0
+        end = ends[4 * parent + 3]
+        pure = end > begin
+        for i in range(begin + 1, end):
+            if regions[i] != regions[begin]:
+                pure = False
+                break
+        if pure:
+            out[parent >> 3] |= np.uint8(1 << (parent & 7))
+            at = _write(out, at, regions[begin], width)
+            continue
+        counts_at = at
+        at += 2
+        first = begin
+        for quarter in range(4):
+            last = ends[4 * parent + quarter]
+            count = last - first
+            nibble = min(count, 15)
+            out[counts_at + (quarter >> 1)] |= np.uint8(nibble << (4 * (quarter & 1)))
+            if nibble == 15:
+                at = _write(out, at, count, _COUNT_BYTES)
+            first = last
+        first = begin
+        for quarter in range(4):
+            tile = 4 * parent + quarter
+            last = ends[tile]
+            if last > first:
+                largest = first
+                for i in range(first, last):
+                    if masses[i] > masses[largest]:
+                        largest = i
+                region, mass = regions[largest], masses[largest]
+                regions[largest], masses[largest] = regions[last - 1], masses[last - 1]
+                regions[last - 1], masses[last - 1] = region, mass
+                for i in range(first, last):
+                    at = _write(out, at, regions[i], width)
+                for i in range(first, last - 1):
+                    out[at] = np.uint8(min(255.0, np.ceil(masses[i] / units[tile])))
+                    at += 1
+            first = last
+    return at
+
+
+@compiled
+def overlap_bounds(
+    stream: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+    entry_regions: NDArray[np.int32],
+    entry_squares: NDArray[np.float64],
+    rows: NDArray[np.int32],
+    totals: NDArray[np.float64],
+    units: NDArray[np.float64],
+    query_ends: NDArray[np.int64],
+    query_regions: NDArray[np.int32],
+    query_masses: NDArray[np.float64],
+    parent_ends: NDArray[np.int64],
+    parent_regions: NDArray[np.int32],
+    parent_masses: NDArray[np.float64],
+    query_sizes: NDArray[np.float64],
+    query_squares: float,
+    most_cells: int,
+    out: NDArray[np.float64],
+) -> None:
+    """Write a lower bound of ρ for some rows of a collection.
+
+    ``totals`` and ``units`` (tiles,) of the finest level; the query's masses at that level and at
+    the one above. Where the table of overlaps would have more than ``most_cells``, the bound is 0.
+    """
+    k = query_sizes.size
+    most = 0
+    for r in range(rows.size):
+        if entry_regions[rows[r]] * k <= most_cells:
+            most = max(most, int(np.int64(entry_regions[rows[r]])))
+    table = np.zeros(k * most, np.float64)
+    touched = np.empty(k * most, np.int64)
+    # Size of a region, then its three largest overlaps: of the entry's regions, of the query's.
+    entry_side = np.zeros((most, 4), np.float64)
+    query_side = np.zeros((k, 4), np.float64)
+    n_parents = totals.size // 4
+    for r in range(rows.size):
+        row = rows[r]
+        n = int(np.int64(entry_regions[row]))
+        if k * n > most_cells:
+            out[r] = 0.0
+            continue
+        n_touched = _overlaps(
+            stream,
+            int(np.int64(ends[row - 1])) if row > 0 else 0,
+            n,
+            n_parents,
+            totals,
+            units,
+            query_ends,
+            query_regions,
+            query_masses,
+            parent_ends,
+            parent_regions,
+            parent_masses,
+            table,
+            touched,
+            entry_side,
+        )
+        for t in range(n_touched):
+            cell = touched[t]
+            i = cell // n
+            _keep_largest(query_side[i], table[cell])
+            _keep_largest(entry_side[cell - i * n], table[cell])
+            table[cell] = 0.0
+        by_query = 0.0
+        for i in range(k):
+            query_side[i, 0] = query_sizes[i]
+            by_query += _filled(query_side[i])
+        by_entry = 0.0
+        for j in range(n):
+            by_entry += _filled(entry_side[j])
+        out[r] = query_squares + entry_squares[row] - 2 * min(by_query, by_entry)
+
+
+@compiled_part
+def _overlaps(
+    code: NDArray[np.uint8],
+    at: int,
+    n: int,
+    n_parents: int,
+    totals: NDArray[np.float64],
+    units: NDArray[np.float64],
+    query_ends: NDArray[np.int64],
+    query_regions: NDArray[np.int32],
+    query_masses: NDArray[np.float64],
+    parent_ends: NDArray[np.int64],
+    parent_regions: NDArray[np.int32],
+    parent_masses: NDArray[np.float64],
+    table: NDArray[np.float64],
+    touched: NDArray[np.int64],
+    entry_side: NDArray[np.float64],
+) -> int:
+    """Add up what overlaps an entry's masses allow in ``table`` (k · n,), and its regions' sizes.
+
+    Return how many cells are not zero any more; their numbers are in ``touched``.
+    """
+    width = region_width(n)
+    n_touched = 0
+    flags = at
+    at += (n_parents + 7) >> 3
+    for parent in range(n_parents):
+        if (code[flags + (parent >> 3)] >> (parent & 7)) & 1:
+            region = _read(code, at, width)
+            at += width
+            first = parent_ends[parent - 1] if parent > 0 else 0
+            for q in range(first, parent_ends[parent]):
+                cell = parent_regions[q] * n + region
+                if table[cell] == 0.0:
+                    touched[n_touched] = cell
+                    n_touched += 1
+                table[cell] += parent_masses[q]
+            for tile in range(4 * parent, 4 * parent + 4):
+                entry_side[region, 0] += totals[tile]
+            continue
+        two = _read(code, at, 2)
+        at += 2
+        escapes = at
+        for quarter in range(4):
+            if (two >> (4 * quarter)) & 15 == 15:
+                at += _COUNT_BYTES
+        for quarter in range(4):
+            count = (two >> (4 * quarter)) & 15
+            if count == 0:
+                continue
+            if count == 15:
+                count = _read(code, escapes, _COUNT_BYTES)
+                escapes += _COUNT_BYTES
+            tile = 4 * parent + quarter
+            first = query_ends[tile - 1] if tile > 0 else 0
+            last = query_ends[tile]
+            masses_at = at + count * width
+            left = totals[tile]
+            unit = units[tile]
+            for i in range(count):
+                region = _read(code, at, width)
+                at += width
+                if i + 1 < count:
+                    byte = np.int64(code[masses_at])
+                    masses_at += 1
+                    mass = byte * unit
+                    # In units of 1 the mass is exact, else it may be almost a unit less.
+                    left -= mass if unit == 1.0 else max(0.0, (byte - 1) * unit)
+                else:
+                    # Rounding must not leave the largest nothing: cells are told by being zero.
+                    mass = max(left, unit)
+                entry_side[region, 0] += mass
+                for q in range(first, last):
+                    cell = query_regions[q] * n + region
+                    if table[cell] == 0.0:
+                        touched[n_touched] = cell
+                        n_touched += 1
+                    table[cell] += min(query_masses[q], mass)
+            at = masses_at
+    return n_touched
+
+
+@compiled_part
+def _keep_largest(side: NDArray[np.float64], m: Any) -> None:
+    """Put an overlap among the three largest of a region, behind its size."""
+    if m > side[3]:
+        if m > side[2]:
+            side[3] = side[2]
+            if m > side[1]:
+                side[2] = side[1]
+                side[1] = m
+            else:
+                side[2] = m
+        else:
+            side[3] = m
+
+
+@compiled_part
+def _filled(side: NDArray[np.float64]) -> Any:
+    """Return the most that a region's Σ n² can be, given its size and largest overlaps; clear them.
+
+    Overlaps beyond the three largest are at most the third, and add up to what is left.
+    """
+    left = side[0]
+    first = min(side[1], left)
+    left -= first
+    second = min(side[2], left)
+    left -= second
+    most = first * first + second * second + left * min(side[3], left)
+    for t in range(4):
+        side[t] = 0.0
+    return most

@@ -1,0 +1,345 @@
+"""The arrays of a segment: what is written of entries, and how it is read again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.index._search_kernels import exact_overlaps
+from hiersearch.index.blocks import Blocks, blocks_of
+from hiersearch.index.errors import Damage, DamageError
+from hiersearch.index.packing import (
+    MIDDLE,
+    PADDING,
+    Frame,
+    Packed,
+    decoded,
+    ends_of,
+    run_code,
+)
+from hiersearch.index.snapshot import StoredSegment
+from hiersearch.metric.queries import HardQuery
+from hiersearch.partitions.partition import Partition
+
+CHUNKS = {"code": 2**14, "values": 2**14, "tree_code": 2**14}
+"""Bytes under one checksum where arrays are read piecewise; elsewhere the store's default."""
+LARGEST_TABLE = 2**19
+"""Cells of a contingency table that are cleared for each row; larger tables are made singly."""
+KEPT_TREES = 16
+"""How many hierarchies of a segment stay decoded."""
+_TREES = threading.Lock()
+_UNWRITTEN = "a segment that is being written"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cuts:
+    """Which entries are cuts of which stored hierarchies."""
+
+    trees: Sequence[MergeTree]
+    """The hierarchies."""
+    tree: NDArray[np.int32]
+    """(n,) number of the hierarchy that each entry is a cut of, -1: of none."""
+    altitude: NDArray[np.float64]
+    """(n,) the altitude of the cut."""
+
+    @classmethod
+    def none(cls, n: int) -> Cuts:
+        """Return what says that no entry is a cut."""
+        return cls((), np.full(n, -1, np.int32), np.zeros(n))
+
+
+def arranged(
+    frame: Frame, entries: Packed, cuts: Cuts
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int32]]:
+    """Put entries in the order of their blocks; return a segment's arrays, and that order.
+
+    O(n log n) byte distances, and one exact distance an entry, to its block's pivot; between cuts
+    of one hierarchy that is a difference of Σ a².
+    """
+    n_diagonal = frame.tiling.count(MIDDLE)
+    blocks = blocks_of(entries.middle, n_diagonal, cuts.tree, entries.n_regions)
+    order = blocks.order
+    code = [entries.code[i] for i in order]
+    values = _values([entries.values[i] for i in order])
+    masses = [entries.masses[i] for i in order]
+    arrays: dict[str, NDArray[Any]] = {
+        "code": _joined(code, np.uint8, PADDING),
+        "code_ends": ends_of(code),
+        "values": values,
+        "masses": _joined(masses, np.uint8, PADDING),
+        "mass_ends": ends_of(masses),
+        "block_ends": blocks.ends,
+        "block_pivots": blocks.pivots,
+        "tree": cuts.tree[order],
+        "altitude": cuts.altitude[order],
+        **_tree_arrays(cuts.trees),
+    }
+    for name in ("n_runs", "n_regions", "squares", "coarse", "middle"):
+        arrays[name] = np.ascontiguousarray(getattr(entries, name)[order])
+    arrays["coarse_errors"] = entries.coarse_errors[order]
+    arrays["middle_errors"] = entries.middle_errors[order]
+    arrays["ring"] = _rings(frame, arrays, blocks)
+    arrays["block_radii"] = _radii(frame, arrays, blocks)
+    return arrays, order
+
+
+def _joined(parts: list[NDArray[Any]], dtype: Any, padding: int = 0) -> NDArray[Any]:
+    return np.concatenate([*parts, np.zeros(padding, dtype)])
+
+
+def _values(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join labels in the smallest integer type that holds all of them."""
+    joined = np.concatenate(parts)
+    low, high = int(joined.min()), int(joined.max())
+    for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return joined.astype(dtype)
+    return joined.astype(np.uint64)
+
+
+def _rings(frame: Frame, arrays: dict[str, NDArray[Any]], blocks: Blocks) -> NDArray[np.float64]:
+    """Exact ρ of each entry to its block's pivot."""
+    ring = np.empty(blocks.order.size)
+    squares = arrays["squares"]
+    begin = 0
+    for end, pivot in zip(blocks.ends.tolist(), blocks.pivots.tolist(), strict=True):
+        rows = np.arange(begin, end, dtype=np.int32)
+        if arrays["tree"][pivot] >= 0:
+            # Nested: ρ is the difference of Σ a².
+            ring[begin:end] = np.abs(squares[begin:end] - squares[pivot])
+        else:
+            around = numbered_partition(frame, arrays, pivot)
+            overlaps = overlaps_with(frame, arrays, rows, around)
+            ring[begin:end] = squares[begin:end] + squares[pivot] - 2 * overlaps
+        begin = end
+    # Sums in floating point may come out below zero.
+    return np.maximum(ring, 0.0)
+
+
+def _radii(frame: Frame, arrays: dict[str, NDArray[Any]], blocks: Blocks) -> NDArray[np.float32]:
+    """Largest tile distance of each block's members to its pivot, rounded up."""
+    middle = arrays["middle"]
+    owner = np.repeat(np.arange(blocks.ends.size), np.diff(blocks.ends, prepend=0))
+    pivots = blocks.pivots[owner]
+    errors = arrays["middle_errors"].astype(np.float64)
+    n_diagonal = frame.tiling.count(MIDDLE)
+    reach = np.empty(owner.size)
+    for begin in range(0, owner.size, 4096):
+        part = slice(begin, begin + 4096)
+        off = np.abs(middle[part].astype(np.int32) - middle[pivots[part]])
+        steps = off[:, :n_diagonal].sum(axis=1) + 2 * off[:, n_diagonal:].sum(axis=1)
+        reach[part] = steps * frame.pair_units[1] + errors[part] + errors[pivots[part]]
+    begins = np.concatenate([[0], blocks.ends[:-1]])
+    radii = np.maximum.reduceat(reach, begins).astype(np.float32)
+    above: NDArray[np.float32] = np.nextafter(radii, np.float32(np.inf))
+    return above
+
+
+def overlaps_with(
+    frame: Frame,
+    arrays: dict[str, NDArray[Any]],
+    rows: NDArray[np.int32],
+    query: Partition,
+    file: str = _UNWRITTEN,
+) -> NDArray[Any]:
+    """Return Σ n_ij² of a partition with rows that have a code of their own.
+
+    O(runs + cells of the contingency table) each; where it has too many, O(runs log runs).
+    """
+    out = np.empty(rows.size, frame.prefix.dtype)
+    cells = arrays["n_regions"][rows].astype(np.int64) * query.n_regions
+    large = cells > LARGEST_TABLE
+    if large.any():
+        single = HardQuery(query, frame.measure)
+        for i in np.flatnonzero(large).tolist():
+            out[i] = single.overlap(numbered_partition(frame, arrays, int(rows[i]), file))
+        if not large.all():
+            out[~large] = overlaps_with(frame, arrays, rows[~large], query, file)
+        return out
+    weighted = frame.measure is not None
+    unsound = exact_overlaps(
+        arrays["code"],
+        arrays["code_ends"],
+        arrays["n_runs"],
+        arrays["n_regions"],
+        rows,
+        frame.rows,
+        frame.width,
+        query.run_starts,
+        query.run_labels,
+        query.n_regions,
+        frame.prefix if weighted else None,
+        np.empty(int(cells.max()), frame.prefix.dtype if weighted else np.int32),
+        out,
+    )
+    if unsound >= 0:
+        raise _unsound(file, f"the code of entry {unsound}")
+    return out
+
+
+def numbered_partition(
+    frame: Frame, arrays: dict[str, NDArray[Any]], row: int, file: str = _UNWRITTEN
+) -> Partition:
+    """Return the partition of a row's code, its regions in the order in which they appear."""
+    begin = int(arrays["code_ends"][row - 1]) if row else 0
+    n_regions = int(arrays["n_regions"][row])
+    code = arrays["code"][begin : int(arrays["code_ends"][row])]
+    runs = decoded(code, int(arrays["n_runs"][row]), n_regions, frame.grid)
+    if runs is None:
+        raise _unsound(file, f"the code of entry {row}")
+    bare = Partition(frame.grid, *runs, np.arange(n_regions), np.empty(0, np.int64))
+    return bare._under(frame.measure)
+
+
+def _unsound(file: str, what: str) -> DamageError:
+    return DamageError(Damage(file, f"{what} is unsound"))
+
+
+def _tree_arrays(trees: Sequence[MergeTree]) -> dict[str, NDArray[Any]]:
+    """Store hierarchies: their leaves as run code, and their nodes."""
+    leaves = [Partition.from_labels(tree.leaf_map) for tree in trees]
+    codes = [run_code(partition) for partition in leaves]
+    return {
+        "tree_code": _joined([code for code, _ in codes], np.uint8, PADDING),
+        "tree_code_ends": ends_of([code for code, _ in codes]),
+        "tree_runs": np.array([p.n_runs for p in leaves], np.int32),
+        "tree_leaves": np.array([p.n_regions for p in leaves], np.int32),
+        # The leaf that each number of the code stands for.
+        "tree_order": _joined([order for _, order in codes], np.int32).astype(np.int32),
+        "tree_parents": _joined([t.parents for t in trees], np.int32).astype(np.int32),
+        "tree_altitudes": _joined([t.altitudes for t in trees], np.float64).astype(np.float64),
+        "tree_node_ends": ends_of([t.parents for t in trees]),
+    }
+
+
+@dataclass(slots=True, eq=False)
+class View:
+    """A segment's arrays while it is searched, and the partitions that they stand for."""
+
+    stored: StoredSegment
+    """The segment."""
+    frame: Frame
+    """Grid, measure and tiles."""
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Arrays by name; those read piecewise are checked where they are read."""
+    value_begins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n + 1,) where each entry's labels begin."""
+    block_of: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """(n,) block of each row."""
+    checked: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    """(n,) rows whose code was compared with its checksums."""
+    trees: OrderedDict[int, MergeTree] = field(default_factory=OrderedDict)
+    """Hierarchies that were decoded lately."""
+
+    @classmethod
+    def of(cls, stored: StoredSegment, frame: Frame) -> View:
+        """Map a segment's arrays. O(bytes of the bounds), at the first time, for the checksums."""
+        view = cls(stored, frame)
+        data = stored.data
+        for name in data.names:
+            if name in CHUNKS:
+                view.arrays[name] = data.unchecked(name)
+            elif not name.startswith(("id", "metadata")):
+                view.arrays[name] = data.array(name)
+        view.value_begins = np.concatenate(
+            [[0], np.cumsum(view.arrays["n_regions"], dtype=np.int64)]
+        )
+        counts = np.diff(view.arrays["block_ends"], prepend=0)
+        view.block_of = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
+        view.checked = np.zeros(stored.n_entries, np.bool_)
+        return view
+
+    @property
+    def n_entries(self) -> int:
+        """Number of rows, removed ones included."""
+        return self.stored.n_entries
+
+    @property
+    def file(self) -> str:
+        """The segment's file."""
+        return str(self.stored.data.path)
+
+    @property
+    def has_cuts(self) -> bool:
+        """Whether the segment stores hierarchies."""
+        return bool(self.arrays["tree_runs"].size)
+
+    def is_cut(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return which rows are cuts of stored hierarchies."""
+        cuts: NDArray[np.bool_] = self.arrays["tree"][rows] >= 0
+        return cuts
+
+    def check_codes(self, rows: NDArray[np.int32]) -> None:
+        """Verify the checksums that some rows' codes lie under, each at its first time."""
+        pending = rows[~self.checked[rows]]
+        for row in pending.tolist():
+            self._bytes_of(row, "code", "code_ends")
+        self.checked[pending] = True
+
+    def _bytes_of(self, row: int, name: str, ends_name: str) -> NDArray[Any]:
+        """Return what is a row's of an array that holds one piece after the other."""
+        ends = self.arrays[ends_name]
+        begin = int(ends[row - 1]) if row else 0
+        return self.stored.data.rows(name, begin, int(ends[row]))
+
+    def partition(self, row: int, *, labelled: bool = True) -> Partition:
+        """Return the partition of a row; with its original labels, or with numbers."""
+        arrays, frame = self.arrays, self.frame
+        if arrays["tree"][row] >= 0:
+            tree = self.tree(int(arrays["tree"][row]))
+            return Partition.from_labels(tree.labels_of(self.cut(row)))._under(frame.measure)
+        self.check_codes(np.array([row], np.int32))
+        numbered = numbered_partition(frame, arrays, row, self.file)
+        if not labelled:
+            return numbered
+        first, last = self.value_begins[row : row + 2].tolist()
+        values = self.stored.data.rows("values", first, last)
+        # Regions are numbered in ascending order of their labels.
+        order = np.argsort(values, kind="stable")
+        rank = np.empty(values.size, np.int32)
+        rank[order] = np.arange(values.size, dtype=np.int32)
+        return replace(
+            numbered,
+            run_labels=rank[numbered.run_labels],
+            label_values=values[order],
+            sizes=numbered.sizes[order],
+        )
+
+    def tree(self, number: int) -> MergeTree:
+        """Return a stored hierarchy. O(nodes + pixels) at first."""
+        with _TREES:
+            if number in self.trees:
+                self.trees.move_to_end(number)
+                return self.trees[number]
+        arrays, grid = self.arrays, self.frame.grid
+        code = self._bytes_of(number, "tree_code", "tree_code_ends")
+        n_leaves = int(arrays["tree_leaves"][number])
+        runs = decoded(code, int(arrays["tree_runs"][number]), n_leaves, grid)
+        if runs is None:
+            raise _unsound(self.file, f"the code of hierarchy {number}")
+        first = int(arrays["tree_leaves"][:number].sum())
+        leaf_of = arrays["tree_order"][first : first + n_leaves]
+        values, sizes = np.arange(n_leaves), np.empty(0, np.int64)
+        numbered = Partition(grid, runs[0], leaf_of[runs[1]], values, sizes)
+        node = int(arrays["tree_node_ends"][number - 1]) if number else 0
+        nodes = slice(node, int(arrays["tree_node_ends"][number]))
+        tree = MergeTree.from_parents(
+            arrays["tree_parents"][nodes], arrays["tree_altitudes"][nodes], numbered.labels()
+        )
+        with _TREES:
+            self.trees[number] = tree
+            if len(self.trees) > KEPT_TREES:
+                self.trees.popitem(last=False)
+        return tree
+
+    def cut(self, row: int) -> NDArray[np.int64]:
+        """Return the nodes of a row's hierarchy that the row's partition consists of."""
+        tree = self.tree(int(self.arrays["tree"][row]))
+        return tree.horizontal_cut(float(self.arrays["altitude"][row]))

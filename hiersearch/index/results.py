@@ -1,0 +1,95 @@
+"""What searches of an index return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One entry that was found."""
+
+    id: int | str
+    """What it is called."""
+    distance: float
+    """ρ / M² to the query, in [0, 1); for affinities the disagreement over all weights."""
+    raw: int | float
+    """The same before it is divided: an exact integer between hard partitions."""
+    metadata: dict[str, Any]
+    """JSON object that was stored with it."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What a search had to do."""
+
+    entries: int = 0
+    """Entries that might have been answers: live, and meeting the condition."""
+    exact_distances: int = 0
+    """Entries whose exact distance was computed."""
+    pruned: dict[str, int] = field(default_factory=dict)
+    """Entries that each bound ruled out: "blocks" (triangle inequality on the tile distance),
+    "coarse tiles", "middle tiles", "pivots" (triangle inequality on ρ), "overlap"."""
+    blocks: int = 0
+    """Blocks of the metric tree."""
+    blocks_pruned: int = 0
+    """Blocks ruled out as a whole."""
+    bytes_read: int = 0
+    """Bytes of bounds and codes that were looked at."""
+    scanned: bool = False
+    """Whether bounds were given up for a scan."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def prune(self, bound: str, count: int) -> None:
+        """Count entries that a bound ruled out."""
+        if count:
+            self.pruned[bound] = self.pruned.get(bound, 0) + int(count)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The nearest entries, nearest first, ties by id: integers before text."""
+
+    neighbours: tuple[Neighbour, ...]
+    """What was found."""
+    exact: bool
+    """Whether these are certainly the nearest, with exact distances."""
+    complete: bool
+    """False where fewer than k entries were there to be found."""
+    work: Work
+    """What it took."""
+    resampled_from: tuple[int, ...] | None = None
+    """Grid of the query where it was not the index's: it was resampled."""
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(self.neighbours)
+
+    def __len__(self) -> int:
+        return len(self.neighbours)
+
+    def __getitem__(self, i: int) -> Neighbour:
+        return self.neighbours[i]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two entries that lie close together."""
+
+    a: int | str
+    """One of them; before ``b`` in the order of ids."""
+    b: int | str
+    """The other."""
+    distance: float
+    """ρ / M² between them."""
+
+
+def id_key(value: int | str) -> tuple[bool, int | str]:
+    """Order of ids: integers before text."""
+    return (isinstance(value, str), value)
