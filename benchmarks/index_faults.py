@@ -6,11 +6,14 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measuring import Table
-from tests.index.faults import damage_files, kill_writers
-from tests.index.store_workload import StoreWorkload
+from tests.index.faults import damage_files, kill_writers, resolved
 
-FOLDERS, KILLS, INJURIES = 4, 60, 300
-"""Folders; kills of the writers of each; injuries to copies of each."""
+FOLDERS = {
+    "tests.index.store_workload:StoreWorkload": (4, 55, 275),
+    "tests.index.index_workload:IndexWorkload": (2, 20, 150),
+}
+"""For a store of arrays and an index of label maps: folders; kills of the writers of each;
+injuries to copies of each."""
 
 
 def run() -> list[Table]:
@@ -36,16 +39,17 @@ def run() -> list[Table]:
             "not named by verify",
         ),
     )
-    workload = "tests.index.store_workload:StoreWorkload"
-    for seed in range(FOLDERS):
-        with tempfile.TemporaryDirectory() as folder:
-            store = Path(folder, "store")
-            kills = kill_writers(workload, store, KILLS, 100 + seed)
-            damages = damage_files(StoreWorkload(), store, Path(folder), INJURIES, 100 + seed)
-        counts = (kills.kills, kills.acknowledged, kills.entries, kills.lost, kills.damaged)
-        killed.rows.append([f"{count:,}" for count in (*counts, kills.unacknowledged)])
-        counts = (damages.flips, damages.truncations, damages.refused, damages.harmless)
-        injured.rows.append([f"{count:,}" for count in (*counts, damages.wrong, damages.unnoticed)])
+    for workload, (folders, n_kills, n_injuries) in FOLDERS.items():
+        for seed in range(100, 100 + folders):
+            with tempfile.TemporaryDirectory() as folder:
+                store = Path(folder, "store")
+                kills = kill_writers(workload, store, n_kills, seed)
+                damages = damage_files(resolved(workload), store, Path(folder), n_injuries, seed)
+            counts = (kills.kills, kills.acknowledged, kills.entries, kills.lost, kills.damaged)
+            killed.rows.append([f"{count:,}" for count in (*counts, kills.unacknowledged)])
+            counts = (damages.flips, damages.truncations, damages.refused, damages.harmless)
+            counts = (*counts, damages.wrong, damages.unnoticed)
+            injured.rows.append([f"{count:,}" for count in counts])
     for table in (killed, injured):
         columns = zip(*table.rows, strict=True)
         sums = [sum(int(cell.replace(",", "")) for cell in column) for column in columns]

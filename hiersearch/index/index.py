@@ -31,7 +31,7 @@ from hiersearch.index.results import Neighbour, Pair, SearchResult, Work, id_key
 from hiersearch.index.search import Best, Search
 from hiersearch.index.snapshot import Place
 from hiersearch.index.store import Store
-from hiersearch.metric.queries import PartitionLike, as_partition
+from hiersearch.metric.queries import PartitionLike, as_hard, as_partition
 from hiersearch.partitions.partition import Measure, Partition, as_measure
 from hiersearch.partitions.soft import SoftPartition
 
@@ -344,7 +344,11 @@ class PartitionIndex:
 
     def remove(self, id: Id) -> None:
         """Remove an entry; KeyError if there is none. Its bytes go with :meth:`compact`."""
-        self._store.remove([self._place(id)])
+        self.remove_many([id])
+
+    def remove_many(self, ids: Iterable[Id]) -> None:
+        """Remove entries in one commit; KeyError if there is no such entry, ValueError if twice."""
+        self._store.remove([self._place(id) for id in ids])
 
     def update(
         self, id: Id, labels: PartitionLike, metadata: Mapping[str, Any] | None = None
@@ -358,11 +362,22 @@ class PartitionIndex:
         TypeError, ValueError, OSError
             As :meth:`add`.
         """
-        place = self._place(id)
-        kept = self._store.metadata_at(*place) if metadata is None else metadata
-        entry = Entry(writing.checked_labels(labels, self.grid, "labels"), id, kept)
-        writing.write(self._store, self._frame, [entry], removing=[place])
-        writing.merge_small(self._store, self._frame, self._view)
+        self.update_many([Entry(as_hard(labels, "labels"), id, metadata)])
+
+    def update_many(self, entries: Iterable[Entry]) -> None:
+        """Replace entries in one commit, as :meth:`update`; all are in memory at once."""
+        places, new = [], []
+        for entry in entries:
+            if entry.id is None:
+                raise ValueError("entries to update must have an id, got None")
+            place = self._place(entry.id)
+            kept = entry.metadata
+            kept = self._store.metadata_at(*place) if kept is None else kept
+            places.append(place)
+            labels = writing.checked_labels(entry.labels, self.grid, f"entry {entry.id!r}")
+            new.append(Entry(labels, entry.id, kept))
+        if new:
+            writing.write(self._store, self._frame, new, removing=places)
 
     def compact(
         self, progress: Callable[[int], None] | None = None, *, memory: int = 2**30

@@ -95,13 +95,13 @@ def _joined(parts: list[NDArray[Any]], dtype: Any, padding: int = 0) -> NDArray[
 
 
 def _values(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Join labels in the smallest integer type that holds all of them."""
-    joined = np.concatenate(parts)
+    """Join labels, which are below 2**63, in the smallest integer type that holds all of them."""
+    joined = np.concatenate([part.astype(np.int64) for part in parts])
     low, high = int(joined.min()), int(joined.max())
     for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return joined.astype(dtype)
-    return joined.astype(np.uint64)
+    raise AssertionError("labels are below 2**63")
 
 
 def _rings(frame: Frame, arrays: dict[str, NDArray[Any]], blocks: Blocks) -> NDArray[np.float64]:

@@ -40,6 +40,9 @@ def kind_of(name: str) -> str:
 def checked_labels(labels: PartitionLike, grid: tuple[int, ...], name: str) -> Partition:
     """Return a hard partition on the grid, under no measure of its own."""
     partition = as_hard(labels, name)
+    # Values ascend.
+    if (largest := int(partition.label_values[-1])) >= 2**63:
+        raise ValueError(f"{name} must hold labels below 2**63, got {largest}")
     if partition.grid != grid:
         partition = resampled(under(partition, None), grid, name)
     return partition
