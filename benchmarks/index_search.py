@@ -83,6 +83,7 @@ def run() -> list[Table]:
     asked = queries()
     with tempfile.TemporaryDirectory() as folder:
         tables = [_needed(entries, asked, Path(folder)), _peers(entries, asked)]
+        tables.append(_hostile(Path(folder)))
         tables.append(_pairs_a_second(entries, asked["held-out cuts"]))
         tables.append(_growth(asked, Path(folder)))
     return tables
@@ -410,6 +411,45 @@ def _usearch_exact(entries, arrays):
         return distance(query, arrays.partition(row), normalized=False)
 
     return 0.0, search, lambda: 41 * len(entries)
+
+
+def _hostile(folder: Path) -> Table:
+    """Where no bound helps: label maps of noise, all about equally far from each other."""
+    from hiersearch.index.queries import index_query
+    from hiersearch.partitions import Partition
+
+    rng = np.random.default_rng(0)
+    table = Table(
+        "Where bounds cannot help: 2,000 label maps of noise",
+        ("blocks of noise", "k", "search, ms", "scan of the index, ms", "search ÷ scan"),
+    )
+    for side in (2, 4, 8):
+        shape = (GRID[0] // side, GRID[1] // side)
+        ones = np.ones((side, side), int)
+        maps = [
+            Partition.from_labels(np.kron(rng.integers(0, 4, size=shape), ones))
+            for _ in range(2_020)
+        ]
+        index, _ = _built(maps[:2000], folder / f"noise-{side}")
+        (view,) = index._all_views()
+        rows = np.arange(2000, dtype=np.int32)
+
+        def scan(query, index=index, view=view, rows=rows):
+            return index_query(query, index._frame).exact(view, rows)
+
+        for k in (1, 10):
+            found = {"search": [], "scan": []}
+            for _ in range(3):
+                found["search"] += timed(lambda q, k=k, i=index: i.search(q, k), maps[2000:])[
+                    0
+                ].tolist()
+                found["scan"] += timed(scan, maps[2000:])[0].tolist()
+            search, whole = np.median(found["search"]), np.median(found["scan"])
+            table.rows.append(
+                (f"{side} × {side}", str(k), shown(search), shown(whole), shown(search / whole))
+            )
+        index.close()
+    return table
 
 
 def _pairs_a_second(entries, partitions) -> Table:

@@ -6,9 +6,9 @@ that belong to a nucleus. Needs HIERSEARCH_NUCLEI.
 
 All parameters were chosen by AP@0.5 on training images, none on the test split, but not with equal
 effort: the watershed tries a grid of 54 settings on every ninth training image, the dense CRF 8
-settings on a third of these; the defaults of `objects` were chosen by hand among about 90 settings: the former ones on every ninth and
-every third image, the present ones (landscape, outlines, thresholds) on every eighth, 30 settings,
-and compared on another eighth, 13 settings; the choice looked at both.
+settings on a third of these; the defaults of `objects` were chosen by hand: about 60
+settings of an earlier form on every ninth image, about 50 of landscape, outlines and thresholds on
+every eighth, about 20 of these on another eighth, too; the choice looked at all of these.
 """
 
 from __future__ import annotations

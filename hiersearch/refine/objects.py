@@ -35,6 +35,8 @@ DIP = 0.3
 """Fall of interior minus boundary that alone parts two objects."""
 OUTLINES = (0.5, 0.7, 0.9)
 """Probabilities of the foreground at which its form is looked at."""
+CLEAR = 0.6
+"""Boundary from which on a pixel is an edge of the foreground's form."""
 LARGEST_HOLE = 100
 """Pixels of a hole in the foreground that is taken for part of an object's form."""
 SHARES = (0.5, 1.0, 1.5)
@@ -227,7 +229,7 @@ def _from_three(
     finest = inside.astype(np.int32)
     if inside.any():
         depths = [persistence * share for share in SHARES]
-        field = _landscape(interior - boundary, 1 - background)
+        field = _landscape(interior, boundary)
         finest, *seen = _basins(field, inside, [min(FINEST, depths[0]), *depths])
         for labels in seen:
             _count_joined(affinities, labels, offsets)
@@ -238,19 +240,20 @@ def _from_three(
     return SoftPartition.from_affinities(affinities, offsets.tolist()), leaves, inside, peaks
 
 
-def _landscape(certain: Field, inside: Field) -> Field:
+def _landscape(interior: Field, boundary: Field) -> Field:
     """Return a field with a hill an object: sure of its interior and far from its edge.
 
     A valley of depth 1 is a neck narrower by NARROWING, a dip of the interior by DIP, or half of
-    both. The distance to the edge is the mean of three outlines of the foreground.
+    both. The distance to the edge is the mean over outlines of the foreground; a clear boundary is
+    an edge, too, so that the middle of what it divides is no hill.
     """
     from scipy import ndimage
 
-    distance = np.mean([_distance(inside >= level) for level in OUTLINES], axis=0)
-    radius = ndimage.gaussian_filter(distance, 1.0)
-    landscape: Field = (
-        np.log1p(radius) / -np.log(1 - NARROWING) + ndimage.gaussian_filter(certain, 1.5) / DIP
-    )
+    unclear = boundary < CLEAR
+    outlines = [unclear & (interior + boundary >= level) for level in OUTLINES]
+    radius = ndimage.gaussian_filter(np.mean([_distance(form) for form in outlines], axis=0), 1.0)
+    narrowing = np.log1p(radius) / -np.log(1 - NARROWING)
+    landscape: Field = narrowing + ndimage.gaussian_filter(interior - boundary, 1.5) / DIP
     return landscape
 
 

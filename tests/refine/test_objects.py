@@ -52,6 +52,60 @@ def test_touching_discs_come_apart_and_background_is_zero():
     assert found.trace[-1].figures["objects"] == 4
 
 
+def blunt(mask):
+    """Channels of a network that sees no boundary within a mask."""
+    inside = np.where(mask, 0.95, 0.02)
+    return np.stack([1 - inside, 0.95 * inside, 0.05 * inside])
+
+
+def two_balls(grid, apart, radius=10):
+    at = np.stack(np.meshgrid(*(np.arange(s) for s in grid), indexing="ij"), axis=-1)
+    middle = np.array(grid) // 2
+    shift = np.eye(len(grid), dtype=int)[-1] * apart // 2
+    return [np.linalg.norm(at - middle - side * shift, axis=-1) < radius for side in (-1, 1)]
+
+
+@pytest.mark.parametrize("grid", [(40, 60), (30, 30, 60)])
+def test_a_neck_parts_objects_between_which_the_network_sees_no_boundary(grid):
+    left, right_one = two_balls(grid, 18)
+    found = objects(None, blunt(left | right_one)).labels
+    assert found.max() == 2
+    assert right(found, left + 2 * (right_one & ~left)) == 2
+    # A smooth outline, without a neck, stays one object.
+    assert objects(None, blunt(np.logical_or(*two_balls(grid, 4)))).labels.max() == 1
+
+
+def test_persistence_1_is_a_neck_narrower_by_a_seventh():
+    mask = np.logical_or(*two_balls((40, 60), 18))
+    counts = [objects(None, blunt(mask), persistence=p).labels.max() for p in (1.0, 20.0)]
+    assert counts == [2, 1]
+
+
+def test_a_small_hole_does_not_part_an_object():
+    rows, columns = np.mgrid[:40, :60]
+    mask = ((rows - 20) / 12) ** 2 + ((columns - 30) / 18) ** 2 < 1
+    mask[18:21, 28:31] = False
+    assert objects(None, blunt(mask)).labels.max() == 1
+
+
+def test_a_clear_boundary_parts_an_object_without_a_neck():
+    mask = np.zeros((24, 30), bool)
+    mask[6:18, 8:20] = True
+    soft = blunt(mask)
+    assert objects(None, soft).labels.max() == 1
+    soft[:, 6:18, 13:15] = np.array([0.1, 0.2, 0.7])[:, None, None]
+    found = objects(None, soft).labels
+    assert 0 != found[11, 9] != found[11, 18] != 0
+
+
+def test_an_object_cut_by_the_border_stays_whole():
+    rows, columns = np.mgrid[:40, :40]
+    mask = np.hypot(rows, columns - 20) < 12
+    found = objects(None, blunt(mask)).labels
+    assert found.max() == 1
+    assert (found[mask] == 1).mean() > 0.95
+
+
 def test_touching_balls_come_apart_in_a_volume():
     truth, soft = discs([(12, 12, 12), (12, 12, 26)], 8, (24, 24, 40))
     found = objects(None, soft)
