@@ -27,11 +27,14 @@ from hiersearch._compile import compiled, compiled_part
 
 @compiled_part
 def _put(out: NDArray[np.uint8], at: int, value: int, bits: int) -> int:
-    """Append the lowest bits of a value; return the new end in bits."""
-    for b in range(bits):
-        if (value >> b) & 1:
-            out[(at + b) >> 3] |= np.uint8(1 << ((at + b) & 7))
-    return at + bits
+    """Append a value of some bits, at most 62; return the new end in bits."""
+    end = at + bits
+    while at < end:
+        out[at >> 3] |= np.uint8((value << (at & 7)) & 255)
+        step = 8 - (at & 7)
+        value >>= step
+        at += step
+    return end
 
 
 @compiled_part
@@ -42,16 +45,6 @@ def _bit_length(value: int) -> int:
         value >>= 1
         bits += 1
     return bits
-
-
-@compiled_part
-def _put_gamma(out: NDArray[np.uint8], at: int, value: int) -> int:
-    """Append Elias's gamma code of a number of at least 1: its length in ones, then the rest."""
-    bits = _bit_length(value)
-    for _ in range(bits - 1):
-        at = _put(out, at, 1, 1)
-    at = _put(out, at, 0, 1)
-    return _put(out, at, value, bits - 1)
 
 
 @compiled
@@ -69,7 +62,7 @@ def encode_runs(
     ``names`` (n_regions,) is filled with the region that each number of the code stands for. -1 is
     returned where ``out`` is too short: 6 bytes a run and row are enough for most.
     """
-    number = np.full(n_regions, -1, np.int32)
+    number = np.full(n_regions, -1, np.int64)
     seen = 0
     above_ends = np.empty(width, np.int32)
     above_labels = np.empty(width, np.int32)
@@ -104,9 +97,13 @@ def encode_runs(
                 if ends[i] != above_ends[i] or names_here[i] != above_labels[i]:
                     same = False
                     break
-        at = _put(out, at, 1 if same else 0, 1)
         if same:
+            out[at >> 3] |= np.uint8(1 << (at & 7))
+            at += 1
             continue
+        # Each run's code is gathered in a word; the first begins with the row's bit.
+        word = 0
+        bits = 1
         pointer = 0
         x = 0
         for i in range(count):
@@ -117,36 +114,45 @@ def encode_runs(
             label = names_here[i]
             guess = above_ends[pointer]
             if label == above_labels[pointer]:
-                at = _put(out, at, 0, 1)
+                bits += 1
                 pointer = min(pointer + 1, n_above - 1)
             elif pointer + 1 < n_above and label == above_labels[pointer + 1]:
-                at = _put(out, at, 1, 2)
+                word |= 1 << bits
+                bits += 2
                 guess = above_ends[pointer + 1]
                 pointer = min(pointer + 2, n_above - 1)
             elif i >= 2 and label == names_here[i - 2]:
-                at = _put(out, at, 3, 3)
+                word |= 3 << bits
+                bits += 3
             else:
-                at = _put(out, at, 7, 3)
-                bits = _bit_length(seen)
+                word |= (7 | ((number[label] + 1) << 3)) << bits
+                bits += 3 + _bit_length(seen)
                 if number[label] < 0:
                     names[seen] = label
                     number[label] = seen
                     seen += 1
-                    at = _put(out, at, 0, bits)
-                else:
-                    at = _put(out, at, number[label] + 1, bits)
             off = ends[i] - guess
             size = abs(off)
             sign = 1 if off < 0 else 0
             if size == 0:
-                at = _put(out, at, 0, 1)
+                bits += 1
             elif size == 1:
-                at = _put(out, at, 1 | (sign << 2), 3)
+                word |= (1 | (sign << 2)) << bits
+                bits += 3
             elif size == 2:
-                at = _put(out, at, 3 | (sign << 3), 4)
+                word |= (3 | (sign << 3)) << bits
+                bits += 4
             else:
-                at = _put(out, at, 7 | (sign << 3), 4)
-                at = _put_gamma(out, at, size - 2)
+                word |= (7 | (sign << 3)) << bits
+                bits += 4
+                at = _put(out, at, word, bits)
+                # Elias's gamma code: the length in ones, a zero, then the rest.
+                rest = _bit_length(size - 2) - 1
+                word = ((1 << rest) - 1) | ((size - 2 - (1 << rest)) << (rest + 1))
+                bits = 2 * rest + 1
+            at = _put(out, at, word, bits)
+            word = 0
+            bits = 0
             x = ends[i]
         for i in range(count):
             above_ends[i] = ends[i]

@@ -20,7 +20,6 @@ from hiersearch.metric._kernels import overlap_square_sum
 def block_bounds(
     middle: NDArray[np.uint8],
     errors: NDArray[np.float32],
-    pivots: NDArray[np.int32],
     radii: NDArray[np.float32],
     query: NDArray[np.uint8],
     query_error: float,
@@ -31,17 +30,18 @@ def block_bounds(
 ) -> None:
     """Write the tile distance of each pivot, and what the triangle inequality leaves of it.
 
-    Members lie within ``radii`` of their pivot in the true tile distance.
+    ``middle`` and ``errors`` are those of the pivots. Members lie within ``radii`` of their pivot
+    in the true tile distance.
     """
     query_beyond = query[n_diagonal:]
     query_diagonal = query[:n_diagonal]
-    for b in range(pivots.size):
-        row = middle[pivots[b]]
+    for b in range(radii.size):
+        row = middle[b]
         beyond = byte_distance(row[n_diagonal:], query_beyond)
         steps = byte_distance(row[:n_diagonal], query_diagonal) + 2 * beyond
         distance = steps * unit
         nearness[b] = distance
-        bounds[b] = distance - query_error - errors[pivots[b]] - radii[b]
+        bounds[b] = distance - query_error - errors[b] - radii[b]
 
 
 @compiled
@@ -137,7 +137,6 @@ def _soft_distance(
 def soft_block_bounds(
     middle: NDArray[np.uint8],
     errors: NDArray[np.float32],
-    pivots: NDArray[np.int32],
     radii: NDArray[np.float32],
     query: NDArray[np.float64],
     n_diagonal: int,
@@ -146,10 +145,10 @@ def soft_block_bounds(
     bounds: NDArray[np.float64],
 ) -> None:
     """As block_bounds, for the exact pair sums of a soft query."""
-    for b in range(pivots.size):
-        distance = _soft_distance(middle[pivots[b]], query, n_diagonal, unit)
+    for b in range(radii.size):
+        distance = _soft_distance(middle[b], query, n_diagonal, unit)
         nearness[b] = distance
-        bounds[b] = distance - errors[pivots[b]] - radii[b]
+        bounds[b] = distance - errors[b] - radii[b]
 
 
 @compiled
@@ -223,12 +222,12 @@ def exact_overlaps(
     for r in range(rows.size):
         row = rows[r]
         first = ends[row - 1] if row > 0 else 0
+        regions = int(np.int64(n_regions[row]))
         runs = decode_runs(
-            code, first, ends[row], grid_rows, width, n_regions[row], starts, labels, scratch
+            code, first, ends[row], grid_rows, width, regions, starts, labels, scratch
         )
         if runs != n_runs[row]:
             return int(np.int64(row))
-        regions = int(np.int64(n_regions[row]))
         for cell in range(query_regions * regions):
             table[cell] = 0
         out[r] = overlap_square_sum(

@@ -378,6 +378,7 @@ class PartitionIndex:
             new.append(Entry(labels, entry.id, kept))
         if new:
             writing.write(self._store, self._frame, new, removing=places)
+            writing.merge_small(self._store, self._frame, self._view)
 
     def compact(
         self, progress: Callable[[int], None] | None = None, *, memory: int = 2**30

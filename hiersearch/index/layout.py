@@ -85,6 +85,9 @@ def arranged(
         arrays[name] = np.ascontiguousarray(getattr(entries, name)[order])
     arrays["coarse_errors"] = entries.coarse_errors[order]
     arrays["middle_errors"] = entries.middle_errors[order]
+    for array in arrays.values():
+        # As they will be when they are read: kernels are compiled for that.
+        array.flags.writeable = False
     arrays["ring"] = _rings(frame, arrays, blocks)
     arrays["block_radii"] = _radii(frame, arrays, blocks)
     return arrays, order
@@ -233,10 +236,13 @@ class View:
     """(n + 1,) where each entry's labels begin."""
     block_of: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     """(n,) block of each row."""
-    checked: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    checked: NDArray[np.bool_] = field(init=False)
     """(n,) rows whose code was compared with its checksums."""
     trees: OrderedDict[int, MergeTree] = field(default_factory=OrderedDict)
     """Hierarchies that were decoded lately."""
+
+    def __post_init__(self) -> None:
+        self.checked = np.zeros(self.stored.n_entries, np.bool_)
 
     @classmethod
     def of(cls, stored: StoredSegment, frame: Frame) -> View:
@@ -251,9 +257,12 @@ class View:
         view.value_begins = np.concatenate(
             [[0], np.cumsum(view.arrays["n_regions"], dtype=np.int64)]
         )
+        pivots = view.arrays["block_pivots"]
+        # Side by side, since every search reads all of them.
+        view.arrays["pivot_middle"] = view.arrays["middle"][pivots]
+        view.arrays["pivot_errors"] = view.arrays["middle_errors"][pivots]
         counts = np.diff(view.arrays["block_ends"], prepend=0)
         view.block_of = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
-        view.checked = np.zeros(stored.n_entries, np.bool_)
         return view
 
     @property

@@ -261,6 +261,8 @@ def decoded(
     rows = math.prod(grid) // width
     starts, labels = np.empty(n_runs, np.int32), np.empty(n_runs, np.int32)
     padded = np.concatenate([code, np.zeros(PADDING, np.uint8)])
+    # As stored arrays are, for which the kernel is compiled.
+    padded.flags.writeable = False
     found = _codec_kernels.decode_runs(
         padded, 0, code.size, rows, width, n_regions, starts, labels, np.empty((4, width), np.int32)
     )

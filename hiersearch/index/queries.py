@@ -215,9 +215,8 @@ class HardQuery(_Overlap):
         n = arrays["block_ends"].size
         nearness, bounds = np.empty(n, np.float32), np.empty(n)
         _search_kernels.block_bounds(
-            arrays["middle"],
-            arrays["middle_errors"],
-            arrays["block_pivots"],
+            arrays["pivot_middle"],
+            arrays["pivot_errors"],
             arrays["block_radii"],
             self.codes.middle,
             self.codes.errors[1],
@@ -281,8 +280,10 @@ class SoftQuery(_Overlap):
         self.pairs = _triangle(middle.pair_sums())
         self.pair_sizes = _triangle(np.outer(totals, totals))
         self.embedded: NDArray[Any] = self.pairs / frame.pair_units[1]
-        # Σ C (1 − C) over each tile pair; rounding must not lift it.
-        self.spread = np.maximum(self.pairs * (1 - 1e-9) - _triangle(squares), 0.0)
+        # Σ C (1 − C) over each tile pair; rounding must not lift it. Nothing is a bound, too.
+        self.spread = np.zeros(self.pairs.size)
+        if squares is not None:
+            self.spread = np.maximum(self.pairs * (1 - 1e-9) - _triangle(squares), 0.0)
 
     def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
         """Return for each block how far its pivot seems, and a bound for all its members."""
@@ -290,9 +291,8 @@ class SoftQuery(_Overlap):
         n = arrays["block_ends"].size
         nearness, bounds = np.empty(n, np.float32), np.empty(n)
         _search_kernels.soft_block_bounds(
-            arrays["middle"],
-            arrays["middle_errors"],
-            arrays["block_pivots"],
+            arrays["pivot_middle"],
+            arrays["pivot_errors"],
             arrays["block_radii"],
             self.pairs,
             self.n_diagonal,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hiersearch.index import writing
+from hiersearch.index import catalogue, writing
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import Damage, DamageError
 from hiersearch.index.layout import CHUNKS, View
@@ -49,14 +49,36 @@ def undecodable(views: Sequence[View]) -> list[Damage]:
 def repair(path: Path, frame_of: Callable[[Store], Frame]) -> Repair:
     """Salvage what is sound; see :meth:`PartitionIndex.repair`."""
     damages = Store.inspect(path)
-    known = Store.recover(path).removals_known if damages else True
+    lost: list[int | str | None] = []
+    known = True
+    if damages:
+        before = _live_entries(path)
+        recovery = Store.recover(path)
+        known = recovery.removals_known
+        gone = set(before) - set(recovery.segments)
+        # Of segments that were left out not even the ids are left.
+        lost += [None] * sum(before[number] for number in gone)
     with Store.open(path, writable=True) as store:
         frame = frame_of(store)
-        lost: list[int | str | None] = []
         for segment in store.segments:
-            if segment.data.verify():
+            damaged = bool(segment.data.verify())
+            unsound = [] if damaged else undecodable([View.of(segment, frame)])
+            damages += unsound
+            if damaged or unsound:
                 lost += _rewritten(store, frame, segment)
         return Repair(len(store), tuple(lost), tuple(damages), known)
+
+
+def _live_entries(path: Path) -> dict[int, int]:
+    """Return how many live entries each segment has; none where the catalogue is lost, too."""
+    try:
+        state = catalogue.load(path, whole=False)
+    except DamageError:
+        return {}
+    return {
+        row.number: row.entries - int(np.count_nonzero(state.removed.get(row.number, 0)))
+        for row in state.segments
+    }
 
 
 def _rewritten(store: Store, frame: Frame, segment: StoredSegment) -> list[int | str | None]:
@@ -71,7 +93,8 @@ def _rewritten(store: Store, frame: Frame, segment: StoredSegment) -> list[int |
         if view is not None and named[row]:
             try:
                 partition = view.partition(row)
-            except (DamageError, IndexError, ValueError):
+            except (DamageError, IndexError, KeyError, ValueError):
+                # What is left of a damaged segment may not fit together.
                 partition = None
         if partition is None:
             lost.append(id)

@@ -42,10 +42,12 @@ VERIFIED_AT_ONCE = 1
 """Exact distances before τ is looked at again; twice as many each time."""
 LARGEST_BATCH = 64
 """Most exact distances between two looks at τ."""
-PROBED = 32
+PROBED = 16
 """Candidates of a large chunk on which the overlap bound is tried before it is used."""
 PAYING = 0.4
 """Share of them that it must rule out."""
+BLOCKS_A_THREAD = 2048
+"""Blocks whose members are worth a thread."""
 ROWS_A_THREAD = 128
 """Rows under the overlap bound that are worth a thread."""
 APPROXIMATE_BLOCKS = 16
@@ -247,7 +249,7 @@ class Search:
             blocks = np.flatnonzero(bounds <= limit).astype(np.int32)
             counts = np.zeros(2, np.int64)
             live = self._unsettled(number)
-            rows, tile_bounds = self.query.members(view, blocks, live, limit, counts)
+            rows, tile_bounds = self._members(view, blocks, live, limit, counts)
             work.blocks_pruned += bounds.size - blocks.size
             work.bytes_read += bounds.size * view.arrays["middle"].shape[1]
             self._read_tiles(view, int(counts.sum()) + rows.size)
@@ -258,6 +260,32 @@ class Search:
             parts.append((number, rows, tile_bounds))
         candidates = Candidates.joined(parts)
         return candidates.taken(np.argsort(candidates.bounds, kind="stable"))
+
+    def _members(
+        self,
+        view: View,
+        blocks: Rows,
+        live: NDArray[np.uint8],
+        limit: float,
+        counts: NDArray[np.int64],
+    ) -> tuple[Rows, NDArray[np.float64]]:
+        """Ask the query for members of blocks, on several cores if there are many."""
+        parts = min(os.cpu_count() or 1, blocks.size // BLOCKS_A_THREAD)
+        if parts < 2:
+            return self.query.members(view, blocks, live, limit, counts)
+        of_parts = np.zeros((parts, 2), np.int64)
+        found = list(
+            _pool().map(
+                lambda part, counted: self.query.members(view, part, live, limit, counted),
+                np.array_split(blocks, parts),
+                of_parts,
+            )
+        )
+        counts += of_parts.sum(axis=0)
+        return (
+            np.concatenate([rows for rows, _ in found]),
+            np.concatenate([bounds for _, bounds in found]),
+        )
 
     def _read_tiles(self, view: View, rows: int) -> None:
         self.work.bytes_read += rows * (
@@ -280,7 +308,8 @@ class Search:
                 self._verify_in_order(self._overlapping(chunk))
             else:
                 self.work.scanned = True
-                self._verify_in_order(chunk, LARGEST_BATCH)
+                self._verify_in_order(chunk, chunk.rows.size)
+                size *= 4
             begin, size = stop, 2 * size
 
     def _overlap_pays(self, chunk: Candidates) -> bool:

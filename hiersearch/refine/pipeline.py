@@ -85,8 +85,8 @@ def refine(
     >>> inside = np.where(image > 0, 0.7, 0.3); inside[8, 8] = 0.2
     >>> soft = np.stack([1 - inside, inside])
     >>> found = refine(image, soft, reading="classes")
-    >>> int(found.labels[8, 8]), [step.method for step in found.trace][-2:]
-    (1, ['tree_voting', 'tree_voting'])
+    >>> int(found.labels[8, 8]), [step.method for step in found.trace][-1:]
+    (1, ['tree_voting'])
     """
     meaning = _reading_of(soft, reading)
     names = _checked_methods(method, meaning)

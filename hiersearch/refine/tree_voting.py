@@ -3,7 +3,8 @@
 Draw a horizontal cut of a hierarchy at random: the probability that pixels p and q share a region
 depends on their lowest common ancestor alone, s(lca(p, q)) with s falling from small, quiet regions
 to the whole grid. It is an expected co-membership, and refining is one multiplication of the soft
-output by it, O(nodes · k).
+output by it, O(nodes · k). A class that does not fill regions (a thin seam between two others)
+would be outvoted everywhere: it abstains, and keeps its pixels.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ LEAST_PROBABILITY = 1e-7
 
 MOST_WEIGHT = 50.0
 
+SAMPLE = 2**14
+"""Pixels, at even distances, by which classes are judged."""
+
 PIECE = 2**16
 """Values that are worked on at a time: 256 kB."""
 
@@ -46,11 +50,12 @@ def tree_voting(
     *,
     reading: str | None = None,
     trees: int | Sequence[MergeTree] = 2,
-    steps: int = 2,
+    steps: int = 1,
     contrast: float | None = None,
     size: float = 30.0,
     exponent: float = 1.2,
-    weight: float | None = None,
+    weight: float = 8.0,
+    support: float = 0.5,
     tolerance: float = 0.2,
     measure: ArrayLike | None = None,
 ) -> Refinement:
@@ -80,8 +85,11 @@ def tree_voting(
     exponent : float
         That power. Above 1 small regions outvote large ones.
     weight : float, optional
-        How much the vote counts against the pixel's own log-probability; within (0, 50]. 15 where
-        omitted, 8 with several steps.
+        How much the vote counts against the pixel's own log-probability; within (0, 50].
+    support : float
+        Share of a class's own pixels at which the vote must favour it, within [0, 1] (pixels count
+        by their odds for it, so that sure ones decide). Of three or more classes one with less
+        abstains: its pixels stay its own, and it gains no others. With 0 all classes vote.
     tolerance : float
         Regions that pixels share hardly less than the next larger one are passed over: S below is
         exact at 0, else too small by this share of itself at most; at 0.2 most inner nodes go,
@@ -93,7 +101,8 @@ def tree_voting(
     -------
     Refinement
         Probabilities P' ∝ P · exp(weight · M), where M_p is the mean of P over the pixels that
-        vote at p; the trace has a step for each tree and each vote.
+        vote at p; the trace has a step for each tree and each vote. Those of classes that abstain
+        keep their proportion to the largest of the others.
 
     Raises
     ------
@@ -123,21 +132,25 @@ def tree_voting(
     """
     channels = as_channels(soft, reading, measure, "tree_voting")
     _validate.checked_count(steps, "steps", 1)
-    factor = _checked_weight(weight, steps)
+    _check_numbers(weight, support, size, exponent, tolerance)
     made: list[Step] = []
-    _check_shape(size, exponent, tolerance)
     voters = [
         _Voter.of(tree, _worths(tree, scale, size, exponent), tolerance, channels)
         for tree, scale in _trees(image, trees, contrast, channels.grid, made)
     ]
     before = channels.labels()
+    votes = np.ones(channels.values.shape[0], np.bool_)
     for number in range(steps):
         begin = time.perf_counter()
-        channels = channels.changed_to(_voted(channels, voters, factor))
+        means = _mean_votes(channels, voters)
+        if number == 0 and channels.reading == "classes" and votes.size > 2 and support > 0:
+            votes = _supported(channels, before, means, support)
+        channels = channels.changed_to(_voted(channels, means, weight, votes))
         after = channels.labels()
         figures = {
             "step": number + 1,
-            "weight": factor,
+            "weight": float(weight),
+            "abstaining": np.flatnonzero(~votes).tolist(),
             "trees": len(voters),
             "voting_nodes": sum(voter.parents.size for voter in voters),
             "size": size,
@@ -263,16 +276,13 @@ def _contrast(given: float | None, own: float) -> float:
     return given if given is not None else own if own > 0 else 1.0
 
 
-def _checked_weight(weight: float | None, steps: int) -> float:
-    if weight is None:
-        return 15.0 if steps == 1 else 8.0
+def _check_numbers(
+    weight: float, support: float, size: float, exponent: float, tolerance: float
+) -> None:
     if not 0 < weight <= MOST_WEIGHT:
         raise ValueError(f"weight must be within (0, {MOST_WEIGHT:g}], got {weight!r}")
-    return float(weight)
-
-
-def _check_shape(size: float, exponent: float, tolerance: float) -> None:
-    """Check the numbers that say how worth falls with size."""
+    if not 0 <= support <= 1:
+        raise ValueError(f"support must be within [0, 1], got {support!r}")
     if not (np.isfinite(size) and size > 0):
         raise ValueError(f"size must be a positive number, got {size!r}")
     for name, value in (("exponent", exponent), ("tolerance", tolerance)):
@@ -342,20 +352,60 @@ def _worths(tree: MergeTree, contrast: float, size: float, exponent: float) -> N
     return worths
 
 
-def _voted(channels: Channels, voters: list[_Voter], weight: float) -> NDArray[np.float32]:
-    """P · exp(weight · M), normalised, with M the mean over the trees."""
-    refined = voters[0].means(channels)
+def _mean_votes(channels: Channels, voters: list[_Voter]) -> NDArray[np.float32]:
+    """Return M, (k, n): the mean over the trees."""
+    means = voters[0].means(channels)
     for voter in voters[1:]:
-        refined += voter.means(channels)
+        means += voter.means(channels)
+    if len(voters) > 1:
+        means *= np.float32(1 / len(voters))
+    return means
+
+
+def _supported(
+    channels: Channels,
+    labels: NDArray[np.int32],
+    means: NDArray[np.float32],
+    support: float,
+) -> NDArray[np.bool_]:
+    """Return which classes votes favour at this share of their own pixels, (k,).
+
+    A class without pixels votes. O(k · pixels of the sample).
+    """
+    k, n = means.shape
+    every = slice(None, None, max(1, n // SAMPLE))
+    own = labels[every]
+    surest = channels.values[:, every].max(axis=0).astype(np.float64)
+    # Odds of 100 at most.
+    weights = surest / (1.01 - np.minimum(surest, 1))
+    if channels.measure is not None:
+        weights *= channels.measure[every]
+    favoured = means[:, every].argmax(axis=0) == own
+    share = np.bincount(own, weights * favoured, minlength=k)
+    found: NDArray[np.bool_] = share >= support * np.bincount(own, weights, minlength=k)
+    return found if found.any() else ~found
+
+
+def _voted(
+    channels: Channels, means: NDArray[np.float32], weight: float, votes: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """P · exp(weight · M), normalised, in the place of M; classes without a vote keep their rank.
+
+    Their P is raised by what the largest of the others is: they win where they have won before.
+    """
+    abstain = not votes.all()
     # Pieces that stay in the cache from one operation to the next.
-    width = max(1, PIECE // refined.shape[0])
-    for start in range(0, refined.shape[1], width):
-        piece = refined[:, start : start + width]
+    width = max(1, PIECE // means.shape[0])
+    for start in range(0, means.shape[1], width):
+        piece = means[:, start : start + width]
         # Up to rounding M is at most 1: taking 1 off keeps the exponential from overflowing.
-        piece *= np.float32(weight / len(voters))
-        piece -= np.float32(weight)
+        piece -= np.float32(1)
+        piece *= np.float32(weight)
         np.exp(piece, out=piece)
-        own = channels.values[:, start : start + width]
-        piece *= np.maximum(own, np.float32(LEAST_PROBABILITY))
+        own = np.maximum(channels.values[:, start : start + width], np.float32(LEAST_PROBABILITY))
+        piece *= own
+        if abstain:
+            largest = piece[votes].max(axis=0)
+            piece[~votes] = own[~votes] * (largest / own[votes].max(axis=0))
         piece /= piece.sum(axis=0)
-    return refined
+    return means
