@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 
 from benchmarks.measuring import machine
@@ -24,30 +25,41 @@ QUESTIONS = (
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
+HEAD = """# Results
+
+Medians; in brackets the 10th to 90th percentile, or the range where so named. Ratios are of medians
+measured in turn in one run. Each section is one run of `python -m benchmarks QUESTION --write`, on
+the machine and with the versions that it names.
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write them to {RESULTS.name}")
     arguments = parser.parse_args()
     unknown = set(arguments.questions) - set(QUESTIONS)
     if unknown:
         parser.error(f"questions must be among {', '.join(QUESTIONS)}, got {', '.join(unknown)}")
-    if arguments.write and arguments.questions:
-        parser.error("--write needs all questions, so that all tables come from one run")
-    sections = [
-        "# Results\n\nMedians; in brackets the 10th to 90th percentile, or the range where so "
-        "named. Ratios are of medians measured in turn in one run. Made by "
-        "`python -m benchmarks --write`.\n",
-        machine() + "\n",
-    ]
     for question in arguments.questions or QUESTIONS:
         module = importlib.import_module(f"benchmarks.{question}")
-        sections.append(f"## {question}\n\n{module.__doc__}\n")
+        parts = [f"## {question}\n\n{module.__doc__}\n", machine() + "\n"]
         for table in module.run():
             print(table.markdown(), flush=True)
-            sections.append(table.markdown())
-    if arguments.write:
-        RESULTS.write_text("\n".join(sections), encoding="utf-8")
+            parts.append(table.markdown())
+        if arguments.write:
+            write("\n".join(parts))
+
+
+def write(section: str) -> None:
+    """Put one section in its place among those that were written before."""
+    sections = {}
+    if RESULTS.exists():
+        found = re.split(r"^(?=## )", RESULTS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        sections = {text.split("\n", 1)[0][3:]: text for text in found[1:]}
+    sections[section.split("\n", 1)[0][3:]] = section
+    ordered = [sections[name].rstrip() for name in QUESTIONS if name in sections]
+    RESULTS.write_text("\n\n".join([HEAD.rstrip(), *ordered]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

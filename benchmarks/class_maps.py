@@ -154,11 +154,10 @@ def run() -> Iterator[Table]:
             "arg-max": lambda image, probabilities: probabilities.argmax(axis=0),
             f"dense CRF, tuned: {crf}": by_crf,
             f"guided filter, tuned: {guided}": by_guided,
-            "tree_voting, 1 tree, 1 step": ours(
-                "tree_voting", tree_voting={"trees": 1, "steps": 1}
-            ),
-            "tree_voting, 2 trees, 1 step": ours("tree_voting", tree_voting={"steps": 1}),
-            "**refine** (tree_voting, 2 trees, 2 steps)": ours(),
+            "tree_voting, 1 tree": ours("tree_voting", tree_voting={"trees": 1}),
+            "**refine** (tree_voting, 2 trees)": ours(),
+            "the same, all classes vote": ours("tree_voting", tree_voting={"support": 0}),
+            "tree_voting, 2 steps": ours("tree_voting", tree_voting={"steps": 2}),
             "best_cut": ours("best_cut"),
             "tree_voting, then best_cut": ours(("tree_voting", "best_cut")),
         }

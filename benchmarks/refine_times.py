@@ -43,11 +43,11 @@ def _against_crf() -> Table:
         "tree_voting, 1 tree, 1 step": lambda: tree_voting(
             image, soft, reading="classes", trees=1, steps=1
         ),
-        "tree_voting, 2 trees, 1 step": lambda: tree_voting(
-            image, soft, reading="classes", steps=1
-        ),
-        "tree_voting, 2 trees, 2 steps (default)": lambda: tree_voting(
+        "tree_voting, 2 trees, 1 step (default)": lambda: tree_voting(
             image, soft, reading="classes"
+        ),
+        "tree_voting, 2 trees, 2 steps": lambda: tree_voting(
+            image, soft, reading="classes", steps=2
         ),
         "dense CRF, 5 iterations (pydensecrf2)": lambda: by_crf(image, soft),
     }

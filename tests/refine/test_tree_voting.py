@@ -81,7 +81,7 @@ def test_the_trees_of_the_image_are_those_of_its_grey_levels(kind, grid):
     soft = soft_output(rng, 3, grid)
     parameters = {"size": 4.0, "exponent": 1.3}
     found = tree_voting(
-        image, soft, reading="classes", trees=1, steps=1, weight=5.0, tolerance=0, **parameters
+        image, soft, reading="classes", trees=1, weight=5.0, support=0, tolerance=0, **parameters
     )
     tree = pixel_tree(levels.astype(np.uint8), grid)
     pairs = [np.abs(np.diff(levels, axis=a)).max(axis=-1).reshape(-1) for a in range(len(grid))]
@@ -136,7 +136,7 @@ def test_noise_over_real_nuclei_goes(name):
     found = tree_voting(image, soft, reading="classes")
     before, after = class_iou(soft.argmax(axis=0), truth), class_iou(found.labels, truth)
     assert after.mean > before.mean + 0.1
-    assert found.trace[-2].figures["changed_pixels"] > 0
+    assert found.trace[-1].figures["changed_pixels"] > 0
 
 
 def test_labels_partition_and_trace_go_with_the_reading():
@@ -150,11 +150,67 @@ def test_labels_partition_and_trace_go_with_the_reading():
     regions = tree_voting(image, soft, reading="regions")
     assert np.array_equal(regions.labels, classes.labels)
     assert regions.partition.n_regions == 2
-    assert [step.method for step in classes.trace] == ["image tree"] * 2 + ["tree_voting"] * 2
+    assert [step.method for step in classes.trace] == ["image tree"] * 2 + ["tree_voting"]
     assert isinstance(classes.trace[0].tree, MergeTree)
     assert np.array_equal(
         tree_voting(image, SoftPartition.from_classes(soft)).probabilities, classes.probabilities
     )
+
+
+def seam_scene():
+    """A nucleus with a seam of one pixel that the image does not show; speckles in the output."""
+    image = np.random.default_rng(1).integers(0, 9, (40, 40)).astype(np.uint8)
+    image[10:30, 10:30] += 120
+    truth = np.zeros((40, 40), int)
+    truth[9:31, 9:31] = 2
+    truth[10:30, 10:30] = 1
+    shown = truth.copy()
+    shown[3, 3] = shown[35, 20] = 1
+    shown[20, 20] = shown[15, 25] = 0
+    soft = np.full((3, 40, 40), 0.2)
+    np.put_along_axis(soft, shown[None], 0.6, axis=0)
+    soft[:, truth == 2] = np.array([[0.3, 0.25, 0.45]]).T
+    return image, soft, truth
+
+
+def test_a_class_that_fills_no_regions_abstains_and_keeps_its_pixels():
+    image, soft, truth = seam_scene()
+    found = tree_voting(image, soft, reading="classes")
+    assert found.trace[-1].figures["abstaining"] == [2]
+    assert np.array_equal(found.labels, truth)
+    starved = tree_voting(image, soft, reading="classes", support=0, steps=2)
+    assert starved.trace[-1].figures["abstaining"] == []
+    assert not (starved.labels == 2).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 5), st.integers(1, 3), st.floats(0.1, 1))
+def test_whoever_abstains_neither_loses_nor_gains_pixels(seed, k, steps, support):
+    rng = np.random.default_rng(seed)
+    tree = random_tree(rng, 8, (4, 5), arity=3)
+    soft = soft_output(rng, k, (4, 5))
+    found = tree_voting(
+        None, soft, reading="classes", trees=[tree], steps=steps, contrast=2.0, support=support
+    )
+    assert found.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    before = soft.argmax(axis=0)
+    for channel in found.trace[-1].figures["abstaining"]:
+        assert np.array_equal(found.labels == channel, before == channel)
+
+
+def test_the_votes_among_those_who_do_not_abstain_are_the_same():
+    image, soft, _ = seam_scene()
+    soft = np.random.default_rng(0).dirichlet([9, 9, 9], image.size).T.reshape(soft.shape) + soft
+    soft /= soft.sum(axis=0)
+    found, all_vote = (
+        tree_voting(image, soft, reading="classes", support=share).probabilities
+        for share in (0.5, 0)
+    )
+    # Odds of the two others do not depend on what the third does.
+    odds, wanted = (np.log(channels[1] / channels[0]) for channels in (found, all_vote))
+    assert odds == pytest.approx(wanted, abs=1e-4)
+    # The third keeps its odds against the larger one.
+    kept = np.log(found[2] / found[:2].max(axis=0))
+    assert kept == pytest.approx(np.log(soft[2] / soft[:2].max(axis=0)), abs=1e-4)
 
 
 def test_boundary_maps_stay_boundary_maps():
@@ -163,7 +219,7 @@ def test_boundary_maps_stay_boundary_maps():
     boundary = np.where(image > 0, 0.9, 0.1)
     boundary[4, 7] = 0.4
     for shape in ((9, 15), (1, 9, 15)):
-        found = tree_voting(image, boundary.reshape(shape), reading="boundaries")
+        found = tree_voting(image, boundary.reshape(shape), reading="boundaries", steps=2)
         assert found.probabilities.shape == (1, 9, 15)
         assert found.probabilities[0, 4, 7] > 0.5
         assert found.partition.n_regions == 2
@@ -217,6 +273,9 @@ IMAGE, SOFT = np.zeros((4, 5), np.uint8), np.full((2, 4, 5), 0.5)
         ({"exponent": -1}, "exponent must be a number of at least 0, got -1"),
         ({"tolerance": np.inf}, "tolerance must be a number of at least 0, got inf"),
         ({"weight": 51}, r"weight must be within \(0, 50\], got 51"),
+        ({"weight": 0}, r"weight must be within \(0, 50\], got 0"),
+        ({"support": 1.5}, r"support must be within \[0, 1\], got 1.5"),
+        ({"support": np.nan}, r"support must be within \[0, 1\], got nan"),
         ({"measure": np.ones((3, 3))}, "measure must have the grid's shape"),
     ],
 )
