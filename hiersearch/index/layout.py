@@ -303,7 +303,8 @@ class View:
         arrays, frame = self.arrays, self.frame
         if arrays["tree"][row] >= 0:
             tree = self.tree(int(arrays["tree"][row]))
-            return Partition.from_labels(tree.labels_of(self.cut(row)))._under(frame.measure)
+            cut = tree.horizontal_cut(float(arrays["altitude"][row]))
+            return Partition.from_labels(tree.labels_of(cut))._under(frame.measure)
         self.check_codes(np.array([row], np.int32))
         numbered = numbered_partition(frame, arrays, row, self.file)
         if not labelled:
@@ -347,8 +348,3 @@ class View:
             if len(self.trees) > KEPT_TREES:
                 self.trees.popitem(last=False)
         return tree
-
-    def cut(self, row: int) -> NDArray[np.int64]:
-        """Return the nodes of a row's hierarchy that the row's partition consists of."""
-        tree = self.tree(int(self.arrays["tree"][row]))
-        return tree.horizontal_cut(float(self.arrays["altitude"][row]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.hierarchy.costs import RegionCosts, region_costs
+from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import _overlap_kernels, _search_kernels
 from hiersearch.index.layout import View, overlaps_with
 from hiersearch.index.packing import COARSE, FINEST, MIDDLE, Frame, Masses, tile_codes
@@ -19,6 +20,8 @@ from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 MOST_CELLS = 2**20
 """Largest table of overlaps that the overlap bound fills."""
+KEPT_COSTS = 64
+"""Hierarchies of which a query remembers what their nodes cost."""
 EXACT_TOTAL = 2**25
 """Up to this measure of the grid all sums of squares are integers that float64 holds."""
 
@@ -82,8 +85,8 @@ class _Exact:
         whole = isinstance(query, Partition) and frame.prefix.dtype.kind == "i"
         self.kind: type[np.int64] | type[np.float64] = np.int64 if whole else np.float64
         self.by_costs = not whole or frame.total <= EXACT_TOTAL
-        self.costs: dict[tuple[int, int], RegionCosts] = {}
-        """Costs of the nodes of hierarchies, by segment and number."""
+        self.costs: dict[tuple[int, int], tuple[MergeTree, RegionCosts]] = {}
+        """Hierarchies seen lately with the costs of their nodes, by segment and number."""
 
     @cached_property
     def distance(self) -> Query:
@@ -115,9 +118,13 @@ class _Exact:
         """Return ρ of a cut: a sum over its nodes."""
         key = (view.stored.number, int(view.arrays["tree"][row]))
         if key not in self.costs:
-            self.costs[key] = region_costs(view.tree(key[1]), self.query)
-        found = self.costs[key]
-        return max(0.0, found.constant + float(found.costs[view.cut(row)].sum()))
+            if len(self.costs) == KEPT_COSTS:
+                del self.costs[next(iter(self.costs))]
+            tree = view.tree(key[1])
+            self.costs[key] = tree, region_costs(tree, self.query)
+        tree, found = self.costs[key]
+        nodes = tree.horizontal_cut(float(view.arrays["altitude"][row]))
+        return max(0.0, found.constant + float(found.costs[nodes].sum()))
 
 
 class BareQuery(_Exact):

@@ -36,7 +36,7 @@ FIRST_CHUNK = 64
 """Candidates in the first chunk under the overlap bound; each further chunk is twice as large."""
 FEW = 4
 """A pivot's bound is worth its while for so many candidates of its block."""
-PROPOSED = 24
+PROPOSED = 12
 """Entries, and two for each neighbour, that are compared by the overlap bound to propose."""
 VERIFIED_AT_ONCE = 1
 """Exact distances before τ is looked at again; twice as many each time."""
@@ -46,6 +46,8 @@ PROBED = 16
 """Candidates of a large chunk on which the overlap bound is tried before it is used."""
 PAYING = 0.4
 """Share of them that it must rule out."""
+CORES = os.cpu_count() or 1
+"""How many threads large stages are spread over."""
 BLOCKS_A_THREAD = 2048
 """Blocks whose members are worth a thread."""
 ROWS_A_THREAD = 128
@@ -270,7 +272,7 @@ class Search:
         counts: NDArray[np.int64],
     ) -> tuple[Rows, NDArray[np.float64]]:
         """Ask the query for members of blocks, on several cores if there are many."""
-        parts = min(os.cpu_count() or 1, blocks.size // BLOCKS_A_THREAD)
+        parts = min(CORES, blocks.size // BLOCKS_A_THREAD)
         if parts < 2:
             return self.query.members(view, blocks, live, limit, counts)
         of_parts = np.zeros((parts, 2), np.int64)
@@ -345,6 +347,9 @@ class Search:
         """
         arrays = view.arrays
         limit = self.best.radius + self.query.margin
+        if rows.size < 4 * FEW:
+            self._read_masses(view, rows)
+            return np.maximum(self.query.overlap(view, rows), tile_bounds)
         blocks, block_of, count = np.unique(
             view.block_of[rows], return_inverse=True, return_counts=True
         )
@@ -389,7 +394,7 @@ _ALL = np.empty(0, np.uint8)
 
 def in_threads(function: Callable[[Rows], NDArray[np.float64]], rows: Rows) -> NDArray[np.float64]:
     """Call a function that lets go of the interpreter, on several cores if rows are many."""
-    parts = min(os.cpu_count() or 1, rows.size // ROWS_A_THREAD)
+    parts = min(CORES, rows.size // ROWS_A_THREAD)
     if parts < 2:
         return function(rows)
     return np.concatenate(list(_pool().map(function, np.array_split(rows, parts))))

@@ -57,7 +57,6 @@ def objects(
     confidence: float = 0.5,
     minimum_size: int = 30,
     persistence: float = 1.0,
-    reach: int = 5,
     break_even: float | None = None,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
@@ -96,8 +95,6 @@ def objects(
         How deep valleys between two objects must be. 1 is a neck narrower by 14 % than the smaller
         object, a dip of interior minus boundary by 0.3, or half of both. Above 1 fewer objects are
         parted.
-    reach : int
-        Distance in pixels of the longer of the pairs that are compared.
     break_even : float, optional
         Mean boundary within (0, 1) above which two regions are two objects. Calibrated on the
         map itself where omitted; see `hiersearch.refine.calibration.break_even`. Affinities break
@@ -123,8 +120,8 @@ def objects(
     together. Each pixel has a height, log (1 + distance to the foreground's edge in pixels) plus
     interior minus boundary, each in units of what alone parts two objects; hills merge by the depth
     of the valley between them (dynamics). Two pixels belong together as likely as they share a hill
-    at half, once and one and a half times the depth ``persistence``. Pairs one pixel and
-    ``reach`` pixels apart are asked. O(pixels log pixels).
+    at half, once and one and a half times the depth ``persistence``. Neighbouring pixels are asked,
+    so without constraints the cut at ``persistence`` itself wins. O(pixels log pixels).
 
     Examples
     --------
@@ -139,13 +136,13 @@ def objects(
     if (offsets is None) == (channels == "affinities"):
         said = "need offsets, got None" if offsets is None else f"have no use for offsets={offsets}"
         raise ValueError(f"channels {channels!r} {said}")
-    _check_numbers(certainty, confidence, persistence, minimum_size, reach, break_even)
+    _check_numbers(certainty, confidence, persistence, minimum_size, break_even)
     if channels == "background-interior-boundary":
         unused = {"superpixels": superpixels, "foreground": foreground, "break_even": break_even}
         for name, value in unused.items():
             if value is not None:
                 raise ValueError(f"channels {channels!r} have no use for {name}")
-        soft, basins, inside, peaks = _from_three(probabilities, certainty, persistence, reach)
+        soft, basins, inside, peaks = _from_three(probabilities, certainty, persistence)
         merged = metric_merging(
             None, soft, superpixels=basins, must_link=must_link, cannot_link=cannot_link
         )
@@ -176,11 +173,9 @@ def _check_numbers(
     confidence: float,
     persistence: float,
     minimum_size: int,
-    reach: int,
     break_even: float | None,
 ) -> None:
     _validate.checked_count(minimum_size, "minimum_size", 0)
-    _validate.checked_count(reach, "reach", 2)
     if not 0 <= certainty <= 1:
         raise ValueError(f"certainty must be within [0, 1], got {certainty!r}")
     if not np.isfinite(confidence):
@@ -208,7 +203,7 @@ def _trace(
 
 
 def _from_three(
-    probabilities: ArrayLike, certainty: float, persistence: float, reach: int
+    probabilities: ArrayLike, certainty: float, persistence: float
 ) -> tuple[Affinities, NDArray[np.int32], NDArray[np.bool_], Field]:
     """Return affinities, fine basins, the foreground and blurred interior minus boundary."""
     from scipy import ndimage
@@ -222,8 +217,7 @@ def _from_three(
     _check_two_pixels(grid)
     background, interior, boundary = flat.astype(np.float64).reshape(3, *grid)
     inside = 1 - background >= certainty
-    offsets = np.concatenate([step * np.eye(len(grid), dtype=np.int64) for step in (1, reach)])
-    offsets = offsets[(offsets < np.array(grid)).all(axis=1)]
+    offsets = np.eye(len(grid), dtype=np.int64)[np.array(grid) > 1]
     peaks = ndimage.gaussian_filter(interior - boundary, 1.0)
     affinities = np.zeros((len(offsets), *grid), np.float32)
     finest = inside.astype(np.int32)

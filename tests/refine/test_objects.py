@@ -259,7 +259,6 @@ BAD = [
     ((OK, {"certainty": 2}), r"certainty must be within \[0, 1\], got 2"),
     ((OK, {"persistence": 0}), "persistence must be a positive number, got 0"),
     ((OK, {"minimum_size": -1}), "minimum_size must be at least 0, got -1"),
-    ((OK, {"reach": 1}), "reach must be at least 2, got 1"),
     ((OK, {"cannot_link": [[[0, 0], [0, 1]]]}), "cannot_link keeps pixels"),
     ((MAP, {"channels": "boundary", "break_even": 1.0}), r"break_even must be within \(0, 1\)"),
     ((MAP + 1, {"channels": "boundary"}), r"boundary must be within \[0, 1\], got 1.2"),
