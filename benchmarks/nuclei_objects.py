@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from benchmarks.measuring import Table
 from benchmarks.network_outputs import NucleiCase, network_outputs
+from hiersearch.evaluation import average_precision, foreground_ari
+from hiersearch.evaluation.scores import COMMON_THRESHOLDS
 
 Method = Callable[[NucleiCase], NDArray[Any]]
 SEEDS = (0.5, 0.6, 0.7)
@@ -88,38 +90,17 @@ def perfectly_merged(case: NucleiCase) -> NDArray[Any]:
     """Fine basins of ours, each given to the nucleus that holds most of it: what merging can do."""
     from hiersearch.refine.objects import _from_three
 
-    basins = _from_three(case.probabilities, 0.65, 1.0, 5)[1]
+    basins = _from_three(case.probabilities, 0.65, 1.0)[1]
     numbers = np.unique(case.truth, return_inverse=True)[1].reshape(case.truth.shape)
     table = np.zeros((int(basins.max()) + 1, int(numbers.max()) + 1))
     np.add.at(table, (basins.reshape(-1), numbers.reshape(-1)), 1)
     return table.argmax(axis=1)[basins]
 
 
-def overlaps(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """IoU of each found object with each true one."""
-    from skimage.metrics import contingency_table
-    from skimage.segmentation import relabel_sequential
-
-    one, other = (relabel_sequential(np.asarray(a, np.int64))[0] for a in (found, truth))
-    table = np.asarray(contingency_table(one, other).todense())
-    union = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
-    return (table / np.maximum(union, 1))[1:, 1:]
-
-
 def precisions(found: NDArray[Any], truth: NDArray[Any]) -> tuple[float, float]:
     """AP at 0.5, and its mean over 0.5, 0.55, .., 0.95."""
-    iou = overlaps(found, truth)
-    best = iou.max(axis=1) if iou.size else np.zeros(iou.shape[0])
-    hits = np.array([(best > t).sum() for t in np.arange(0.5, 1, 0.05)])
-    scores = hits / np.maximum(1, sum(iou.shape) - hits)
+    scores = average_precision(found, truth, COMMON_THRESHOLDS)
     return float(scores[0]), float(scores.mean())
-
-
-def foreground_ari(found: NDArray[Any], truth: NDArray[Any]) -> float:
-    from sklearn.metrics import adjusted_rand_score
-
-    inside = truth > 0
-    return float(adjusted_rand_score(truth[inside], found[inside]))
 
 
 def tuned(cases: list[NucleiCase], method: Callable[..., Any], grid: Any) -> tuple[Any, ...]:
