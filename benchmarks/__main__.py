@@ -44,7 +44,15 @@ def main() -> None:
     for question in arguments.questions or QUESTIONS:
         module = importlib.import_module(f"benchmarks.{question}")
         parts = [f"## {question}\n\n{module.__doc__}\n", machine() + "\n"]
-        for table in module.run():
+        try:
+            tables = module.run()
+        except SystemExit as reason:
+            # Data that is not at hand: the others can still be measured.
+            if arguments.questions:
+                raise
+            print(f"{question} skipped: {reason}", flush=True)
+            continue
+        for table in tables:
             print(table.markdown(), flush=True)
             parts.append(table.markdown())
         if arguments.write:

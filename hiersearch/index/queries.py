@@ -14,10 +14,13 @@ from hiersearch.index import _overlap_kernels, _search_kernels
 from hiersearch.index.layout import View, overlaps_with
 from hiersearch.index.packing import COARSE, FINEST, MIDDLE, Frame, Masses, tile_codes
 from hiersearch.index.soft_masses import channel_masses
+from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import Query, prepared_query, square_sum, under
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
+BLOCKS_A_THREAD = 2**14
+"""Blocks whose pivots are worth a thread."""
 MOST_CELLS = 2**20
 """Largest table of overlaps that the overlap bound fills."""
 KEPT_COSTS = 64
@@ -221,17 +224,21 @@ class HardQuery(_Overlap):
         arrays = view.arrays
         n = arrays["block_ends"].size
         nearness, bounds = np.empty(n, np.float32), np.empty(n)
-        _search_kernels.block_bounds(
-            arrays["pivot_middle"],
-            arrays["pivot_errors"],
-            arrays["block_radii"],
-            self.codes.middle,
-            self.codes.errors[1],
-            int(self.diagonals[1]),
-            self.frame.pair_units[1],
-            nearness,
-            bounds,
-        )
+
+        def of_part(part: slice) -> None:
+            _search_kernels.block_bounds(
+                arrays["pivot_middle"][part],
+                arrays["pivot_errors"][part],
+                arrays["block_radii"][part],
+                self.codes.middle,
+                self.codes.errors[1],
+                int(self.diagonals[1]),
+                self.frame.pair_units[1],
+                nearness[part],
+                bounds[part],
+            )
+
+        in_slices(of_part, n, BLOCKS_A_THREAD)
         return nearness, bounds
 
     def members(

@@ -13,11 +13,8 @@ out it is given up.
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +26,7 @@ from hiersearch.index.layout import View
 from hiersearch.index.proposals import FaissProposer
 from hiersearch.index.queries import IndexQuery, Rows
 from hiersearch.index.results import Work
+from hiersearch.index.threads import CORES, pool
 
 PROPOSING_BLOCKS = 6
 """Blocks whose members propose, and two more for every ten neighbours asked for."""
@@ -46,8 +44,6 @@ PROBED = 16
 """Candidates of a large chunk on which the overlap bound is tried before it is used."""
 PAYING = 0.4
 """Share of them that it must rule out."""
-CORES = os.cpu_count() or 1
-"""How many threads large stages are spread over."""
 BLOCKS_A_THREAD = 2048
 """Blocks whose members are worth a thread."""
 ROWS_A_THREAD = 128
@@ -277,7 +273,7 @@ class Search:
             return self.query.members(view, blocks, live, limit, counts)
         of_parts = np.zeros((parts, 2), np.int64)
         found = list(
-            _pool().map(
+            pool().map(
                 lambda part, counted: self.query.members(view, part, live, limit, counted),
                 np.array_split(blocks, parts),
                 of_parts,
@@ -397,9 +393,4 @@ def in_threads(function: Callable[[Rows], NDArray[np.float64]], rows: Rows) -> N
     parts = min(CORES, rows.size // ROWS_A_THREAD)
     if parts < 2:
         return function(rows)
-    return np.concatenate(list(_pool().map(function, np.array_split(rows, parts))))
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="hiersearch")
+    return np.concatenate(list(pool().map(function, np.array_split(rows, parts))))
