@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
 from hiersearch.index._codec_kernels import decode_runs
-from hiersearch.index._tile_kernels import byte_distance
+from hiersearch.index._tile_kernels import pair_distance
 from hiersearch.metric._kernels import overlap_square_sum
 
 
@@ -33,15 +33,19 @@ def block_bounds(
     ``middle`` and ``errors`` are those of the pivots. Members lie within ``radii`` of their pivot
     in the true tile distance.
     """
-    query_beyond = query[n_diagonal:]
-    query_diagonal = query[:n_diagonal]
     for b in range(radii.size):
-        row = middle[b]
-        beyond = byte_distance(row[n_diagonal:], query_beyond)
-        steps = byte_distance(row[:n_diagonal], query_diagonal) + 2 * beyond
-        distance = steps * unit
+        distance = pair_distance(middle[b], query, n_diagonal) * unit
         nearness[b] = distance
         bounds[b] = distance - query_error - errors[b] - radii[b]
+
+
+@compiled_part
+def _members_of(blocks: NDArray[np.int32], block_ends: NDArray[np.int32]) -> int:
+    """Return how many members some blocks have."""
+    total = 0
+    for block in blocks:
+        total += block_ends[block] - (block_ends[block - 1] if block > 0 else 0)
+    return total
 
 
 @compiled
@@ -66,33 +70,21 @@ def members_within(
     ``live`` (n,) is 1 for entries that may be answers, or empty for all. ``counts`` (2,) grows by
     the members that the coarse and the middle level dropped.
     """
-    total = 0
-    for b in range(blocks.size):
-        block = blocks[b]
-        total += block_ends[block] - (block_ends[block - 1] if block > 0 else 0)
-    rows = np.empty(total, np.int32)
-    bounds = np.empty(total, np.float64)
+    most = _members_of(blocks, block_ends)
+    rows = np.empty(most, np.int32)
+    bounds = np.empty(most, np.float64)
     found = 0
-    coarse_d, middle_d = diagonals[0], diagonals[1]
-    coarse_beyond, coarse_diagonal = query_coarse[coarse_d:], query_coarse[:coarse_d]
-    middle_beyond, middle_diagonal = query_middle[middle_d:], query_middle[:middle_d]
     for b in range(blocks.size):
         block = blocks[b]
         first = block_ends[block - 1] if block > 0 else 0
         for row in range(first, block_ends[block]):
             if live.size > 0 and live[row] == 0:
                 continue
-            codes = coarse[row]
-            steps = byte_distance(codes[:coarse_d], coarse_diagonal) + 2 * byte_distance(
-                codes[coarse_d:], coarse_beyond
-            )
+            steps = pair_distance(coarse[row], query_coarse, diagonals[0])
             if steps * units[0] - query_errors[0] - coarse_errors[row] > radius:
                 counts[0] += 1
                 continue
-            codes = middle[row]
-            steps = byte_distance(codes[:middle_d], middle_diagonal) + 2 * byte_distance(
-                codes[middle_d:], middle_beyond
-            )
+            steps = pair_distance(middle[row], query_middle, diagonals[1])
             bound = steps * units[1] - query_errors[1] - middle_errors[row]
             if bound > radius:
                 counts[1] += 1
@@ -112,7 +104,7 @@ def _soft_bound(
     n_diagonal: int,
     unit: float,
 ) -> float:
-    """Return Σ over tile pairs of the larger of two bounds of Σ |C − A|; see soft_members."""
+    """Sum over tile pairs the larger of two bounds of Σ |C − A|; see soft_members_within."""
     total = 0.0
     for d in range(query.size):
         off = max(0.0, abs(query[d] - unit * codes[d]) - 0.5 * unit)
@@ -126,6 +118,7 @@ def _soft_bound(
 def _soft_distance(
     codes: NDArray[np.uint8], query: NDArray[np.float64], n_diagonal: int, unit: float
 ) -> float:
+    """L1 distance of codes to the exact pair sums of a query, doubled beyond the diagonal."""
     total = 0.0
     for d in range(query.size):
         off = abs(query[d] - unit * codes[d])
@@ -170,12 +163,9 @@ def soft_members_within(
     For each tile pair of measure ``sizes`` the sum of |C − A| is at least |Σ C − Σ A|, and since
     A is 0 or 1 also at least (Σ C − Σ A)² / size + Σ C (1 − C), which is ``spread``.
     """
-    total = 0
-    for b in range(blocks.size):
-        block = blocks[b]
-        total += block_ends[block] - (block_ends[block - 1] if block > 0 else 0)
-    rows = np.empty(total, np.int32)
-    bounds = np.empty(total, np.float64)
+    most = _members_of(blocks, block_ends)
+    rows = np.empty(most, np.int32)
+    bounds = np.empty(most, np.float64)
     found = 0
     for b in range(blocks.size):
         block = blocks[b]

@@ -203,6 +203,14 @@ def byte_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Any:
     return np.int64(total)
 
 
+@compiled_part
+def pair_distance(a: NDArray[np.uint8], b: NDArray[np.uint8], n_diagonal: int) -> int:
+    """L1 distance of the pair sums of two entries, in steps: doubled beyond the diagonal."""
+    once: int = byte_distance(a[:n_diagonal], b[:n_diagonal])
+    twice: int = byte_distance(a[n_diagonal:], b[n_diagonal:])
+    return once + 2 * twice
+
+
 @compiled
 def byte_distances(
     codes: NDArray[np.uint8],
@@ -213,6 +221,4 @@ def byte_distances(
 ) -> None:
     """L1 distance of some rows of ``codes`` to a query, doubled beyond the diagonal."""
     for i in range(rows.size):
-        row = codes[rows[i]]
-        beyond = byte_distance(row[n_diagonal:], query[n_diagonal:])
-        out[i] = byte_distance(row[:n_diagonal], query[:n_diagonal]) + 2 * beyond
+        out[i] = pair_distance(codes[rows[i]], query, n_diagonal)

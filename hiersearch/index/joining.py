@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled
-from hiersearch.index._tile_kernels import byte_distance
+from hiersearch.index._tile_kernels import pair_distance
 from hiersearch.index.layout import View
 from hiersearch.index.packing import MIDDLE
 from hiersearch.index.queries import HardQuery
@@ -51,9 +51,7 @@ def close_rows(
     pivot = middle_a[pivots_a[block]]
     reach = radius + radii_a[block] + errors_a[pivots_a[block]]
     for other in range(block if same else 0, ends_b.size):
-        row = middle_b[pivots_b[other]]
-        steps = byte_distance(pivot[:n_diagonal], row[:n_diagonal])
-        steps += 2 * byte_distance(pivot[n_diagonal:], row[n_diagonal:])
+        steps = pair_distance(pivot, middle_b[pivots_b[other]], n_diagonal)
         if steps * unit - errors_b[pivots_b[other]] - radii_b[other] > reach:
             continue
         first_b = ends_b[other - 1] if other > 0 else 0
@@ -64,9 +62,7 @@ def close_rows(
             for j in range(i + 1 if same and other == block else first_b, ends_b[other]):
                 if live_b.size > 0 and live_b[j] == 0:
                     continue
-                two = middle_b[j]
-                steps = byte_distance(one[:n_diagonal], two[:n_diagonal])
-                steps += 2 * byte_distance(one[n_diagonal:], two[n_diagonal:])
+                steps = pair_distance(one, middle_b[j], n_diagonal)
                 if steps * unit - errors_a[i] - errors_b[j] <= radius:
                     if found < rows_a.size:
                         rows_a[found] = i

@@ -14,7 +14,7 @@ out it is given up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from hiersearch.index.layout import View
 from hiersearch.index.proposals import FaissProposer
 from hiersearch.index.queries import IndexQuery, Rows
 from hiersearch.index.results import Work
-from hiersearch.index.threads import CORES, pool
+from hiersearch.index.threads import in_slices
 
 PROPOSING_BLOCKS = 6
 """Blocks whose members propose, and two more for every ten neighbours asked for."""
@@ -142,14 +142,16 @@ class Search:
     def run(self, approximate: bool = False) -> None:
         """Search; the answers are in ``best``."""
         query = self.query
-        maps = [query.blocks(view) for view in self.views]
         for view in self.views:
             self.work.blocks += view.arrays["block_ends"].size
         if not query.has_bounds:
             self._scan()
             return
+        maps = [query.blocks(view) for view in self.views]
         if approximate:
-            self._propose(maps, APPROXIMATE_BLOCKS + (self.best.k or 64), many=True)
+            near = self._members_near(maps, APPROXIMATE_BLOCKS + (self.best.k or 64))
+            for number, which in near.by_view():
+                self._verify(number, near.rows[which])
             return
         if self.best.k is not None:
             self._propose(maps, PROPOSING_BLOCKS + self.best.k // 5)
@@ -186,27 +188,20 @@ class Search:
         self.work.bytes_read += bytes_between(view.arrays["code_ends"], rows)
 
     def _propose(
-        self,
-        maps: Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]],
-        count: int,
-        many: bool = False,
+        self, maps: Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]], count: int
     ) -> None:
-        """Verify the most promising members of the blocks that seem nearest."""
+        """Verify the most promising of what the proposer or the nearest blocks give."""
         least = self.best.k or 1
-        if self.proposer is not None and not many:
+        if self.proposer is not None:
             candidates = self._embedded_near(PROPOSED + 2 * least)
         else:
             candidates = self._members_near(maps, count)
-            if not many:
-                # The overlap bound is a far better guess than the tiles', but dearer.
-                order = np.argsort(candidates.bounds, kind="stable")
-                candidates = candidates.taken(order[: PROPOSED + 2 * least])
-        if not many:
-            self._verify_in_order(self._overlapping(candidates), least)
+            # The overlap bound is a far better guess than the tiles', but dearer.
+            order = np.argsort(candidates.bounds, kind="stable")
+            candidates = candidates.taken(order[: PROPOSED + 2 * least])
+        self._verify_in_order(self._overlapping(candidates), least)
         # What is not verified is ruled out for good, since τ only shrinks.
         for number, which in candidates.by_view():
-            if many:
-                self._verify(number, candidates.rows[which])
             self.settled[number] = candidates.rows[which]
 
     def _embedded_near(self, count: int) -> Candidates:
@@ -268,21 +263,16 @@ class Search:
         counts: NDArray[np.int64],
     ) -> tuple[Rows, NDArray[np.float64]]:
         """Ask the query for members of blocks, on several cores if there are many."""
-        parts = min(CORES, blocks.size // BLOCKS_A_THREAD)
-        if parts < 2:
-            return self.query.members(view, blocks, live, limit, counts)
-        of_parts = np.zeros((parts, 2), np.int64)
-        found = list(
-            pool().map(
-                lambda part, counted: self.query.members(view, part, live, limit, counted),
-                np.array_split(blocks, parts),
-                of_parts,
-            )
-        )
-        counts += of_parts.sum(axis=0)
+
+        def of_part(part: slice) -> tuple[Rows, NDArray[np.float64], NDArray[np.int64]]:
+            dropped = np.zeros(2, np.int64)
+            return *self.query.members(view, blocks[part], live, limit, dropped), dropped
+
+        found = in_slices(of_part, blocks.size, BLOCKS_A_THREAD)
+        counts += sum(dropped for _, _, dropped in found)
         return (
-            np.concatenate([rows for rows, _ in found]),
-            np.concatenate([bounds for _, bounds in found]),
+            np.concatenate([rows for rows, _, _ in found]),
+            np.concatenate([bounds for _, bounds, _ in found]),
         )
 
     def _read_tiles(self, view: View, rows: int) -> None:
@@ -361,9 +351,12 @@ class Search:
         left = np.flatnonzero(bounds <= limit)
         self.work.prune("pivots", rows.size - left.size)
         if left.size:
-            overlaps = in_threads(lambda part: self.query.overlap(view, part), rows[left])
-            out[left] = np.maximum(overlaps, tile_bounds[left])
-            self._read_masses(view, rows[left])
+            kept = rows[left]
+            overlaps = in_slices(
+                lambda part: self.query.overlap(view, kept[part]), kept.size, ROWS_A_THREAD
+            )
+            out[left] = np.maximum(np.concatenate(overlaps), tile_bounds[left])
+            self._read_masses(view, kept)
         return out
 
     def _read_masses(self, view: View, rows: Rows) -> None:
@@ -386,11 +379,3 @@ class Search:
 
 
 _ALL = np.empty(0, np.uint8)
-
-
-def in_threads(function: Callable[[Rows], NDArray[np.float64]], rows: Rows) -> NDArray[np.float64]:
-    """Call a function that lets go of the interpreter, on several cores if rows are many."""
-    parts = min(CORES, rows.size // ROWS_A_THREAD)
-    if parts < 2:
-        return function(rows)
-    return np.concatenate(list(pool().map(function, np.array_split(rows, parts))))

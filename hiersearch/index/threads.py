@@ -7,6 +7,9 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 CORES = os.cpu_count() or 1
 """How many threads large stages are spread over."""
@@ -18,12 +21,11 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CORES, thread_name_prefix="hiersearch")
 
 
-def in_slices(function: Callable[[slice], None], n: int, least: int) -> None:
-    """Call a function on slices that make up 0..n, at least ``least`` long if there are several."""
+def in_slices(function: Callable[[slice], Result], n: int, least: int) -> list[Result]:
+    """Call a function on slices that make up 0..n, on several cores where each has ``least``."""
     parts = max(1, min(CORES, n // least))
     edges = [i * n // parts for i in range(parts + 1)]
     slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
     if parts == 1:
-        function(slices[0])
-    else:
-        list(pool().map(function, slices))
+        return [function(slices[0])]
+    return list(pool().map(function, slices))
