@@ -9,6 +9,7 @@ from hiersearch.cli.console import print_line, print_table, progress, progress_b
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.index_add import add
 from hiersearch.cli.index_search import duplicates, search
+from hiersearch.cli.options import Quiet
 from hiersearch.cli.outputs import checked_folder
 
 DAMAGED = 1
@@ -22,7 +23,6 @@ index = typer.Typer(
 )
 
 IndexPath = Annotated[Path, typer.Argument(help="Folder of the index.", metavar="PATH")]
-Quiet = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
 
 
 @index.command()

@@ -8,7 +8,7 @@ import typer
 
 from hiersearch.cli.console import progress, progress_bar, write_json
 from hiersearch.cli.errors import UsageError
-from hiersearch.cli.match import ACTIVATIONS, READINGS, SHIPPED
+from hiersearch.cli.options import ACTIVATIONS, READINGS, SHIPPED, Offsets, Quiet, Reading
 from hiersearch.cli.outputs import checked_folder
 
 USUAL_K = 10
@@ -43,18 +43,12 @@ def search(
             metavar=f"FILE|{SHIPPED}",
         ),
     ] = None,
-    reading: Annotated[
-        str | None,
-        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
-    ] = None,
+    reading: Reading = None,
     channel_axis: Annotated[
         int | None,
         typer.Option(help="Axis of QUERY with the channels, if its shape leaves a doubt."),
     ] = None,
-    offsets: Annotated[
-        str | None,
-        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
-    ] = None,
+    offsets: Offsets = None,
     activation: Annotated[
         str | None,
         typer.Option(help=f"For --network FILE: {', '.join(ACTIVATIONS)}.", metavar="NAME"),
@@ -72,9 +66,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="Folder for a contact sheet (PNG) and the result (JSON).")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write only JSON to standard output.")
-    ] = False,
+    as_json: Quiet = False,
 ) -> None:
     """Find the entries nearest to QUERY: a label map, a mask, or a network's soft output.
 
@@ -185,9 +177,7 @@ def duplicates(
     out: Annotated[
         Path | None, typer.Option(help="Folder for a picture (PNG) and the report (JSON).")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write only JSON to standard output.")
-    ] = False,
+    as_json: Quiet = False,
 ) -> None:
     """Report all pairs of entries within a distance of each other."""
     if not 0 <= radius <= 1:

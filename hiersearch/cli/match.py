@@ -9,13 +9,21 @@ import typer
 
 from hiersearch.cli.console import progress, write_json
 from hiersearch.cli.errors import UsageError
+from hiersearch.cli.options import (
+    ChannelAxis,
+    Network,
+    Offsets,
+    Quiet,
+    Reading,
+    check_choice,
+    check_offsets,
+    check_source,
+)
 from hiersearch.cli.outputs import checked_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-READINGS = ("regions", "classes", "boundaries", "affinities")
-ACTIVATIONS = ("softmax", "sigmoid", "none")
 SUPERPIXELS = ("guided", "slic", "felzenszwalb", "watershed", "pixels")
 COUNTED = ("guided", "slic", "watershed")
 LINKAGES = (
@@ -29,7 +37,6 @@ LINKAGES = (
     "watershed-volume",
     "watershed-dynamics",
 )
-SHIPPED = "nuclei"
 
 
 def match(
@@ -38,25 +45,10 @@ def match(
         Path | None,
         typer.Option(help="Soft output: .npy, .npz or .pt, channels on --channel-axis."),
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
-            metavar=f"FILE|{SHIPPED}",
-        ),
-    ] = None,
-    reading: Annotated[
-        str | None,
-        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
-    ] = None,
-    channel_axis: Annotated[
-        int | None,
-        typer.Option(help="Axis of --soft with the channels, if its shape leaves a doubt."),
-    ] = None,
-    offsets: Annotated[
-        str | None,
-        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
-    ] = None,
+    network: Network = None,
+    reading: Reading = None,
+    channel_axis: ChannelAxis = None,
+    offsets: Offsets = None,
     activation: Annotated[
         str | None,
         typer.Option(
@@ -99,9 +91,7 @@ def match(
     overview: Annotated[
         bool, typer.Option("--overview", help="Also draw all steps and the curve in one figure.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write only JSON to standard output.")
-    ] = False,
+    as_json: Quiet = False,
 ) -> None:
     """Find the partition of IMAGE's hierarchy that is nearest to a network's soft output.
 
@@ -109,8 +99,8 @@ def match(
 
     Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
-    _check_source(soft, network, reading, channel_axis, activation)
-    _check_offsets(reading, offsets)
+    check_source(soft, network, reading, channel_axis, activation)
+    check_offsets(reading, offsets)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
     folder = checked_folder(Path(f"{image.stem}-match") if out is None else out)
     seconds: dict[str, float] = {}
@@ -187,41 +177,6 @@ def _network_target(
     return nuclei_target(channels)
 
 
-def _check_source(
-    soft: Path | None,
-    network: str | None,
-    reading: str | None,
-    channel_axis: int | None,
-    activation: str | None,
-) -> None:
-    """Check that one source is given, with the options that belong to it."""
-    if (soft is None) == (network is None):
-        got = "both" if soft is not None else "neither"
-        raise UsageError(f"give exactly one of --soft and --network, got {got}")
-    _check_choice("--reading", reading, READINGS)
-    _check_choice("--activation", activation, ACTIVATIONS)
-    if network == SHIPPED:
-        for name, value in (("--reading", reading), ("--activation", activation)):
-            if value is not None:
-                raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
-    elif reading is None:
-        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
-    if soft is None and channel_axis is not None:
-        raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
-    if soft is not None and activation is not None:
-        raise UsageError(
-            f"--activation is for --network only, got {activation!r} with --soft, "
-            "which must hold probabilities"
-        )
-
-
-def _check_offsets(reading: str | None, offsets: str | None) -> None:
-    if reading == "affinities" and offsets is None:
-        raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
-    if reading != "affinities" and offsets is not None:
-        raise UsageError(f"--offsets is for --reading affinities only, got {offsets!r}")
-
-
 def _check_search(
     superpixels: str,
     superpixel_count: int | None,
@@ -231,7 +186,7 @@ def _check_search(
     top: int,
     class_weight: float,
 ) -> None:
-    _check_choice("--linkage", linkage, LINKAGES)
+    check_choice("--linkage", linkage, LINKAGES)
     if superpixels not in SUPERPIXELS and not os.path.exists(superpixels):
         raise UsageError(
             f"--superpixels must be one of {', '.join(SUPERPIXELS)} or a label map file, "
@@ -254,8 +209,3 @@ def _check_search(
     for name, value in (("--minimum-size", minimum_size), ("--class-weight", class_weight)):
         if not 0 <= value < float("inf"):
             raise UsageError(f"{name} must be a number of at least 0, got {value}")
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

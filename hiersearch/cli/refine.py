@@ -7,7 +7,17 @@ import typer
 
 from hiersearch.cli.console import write_json
 from hiersearch.cli.errors import UsageError
-from hiersearch.cli.match import ACTIVATIONS, READINGS, SHIPPED, _check_offsets, _check_source
+from hiersearch.cli.options import (
+    ACTIVATIONS,
+    SHIPPED,
+    ChannelAxis,
+    Network,
+    Offsets,
+    Quiet,
+    Reading,
+    check_offsets,
+    check_source,
+)
 from hiersearch.cli.outputs import checked_folder
 
 METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
@@ -25,25 +35,10 @@ def refine(
             "their stems."
         ),
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
-            metavar=f"FILE|{SHIPPED}",
-        ),
-    ] = None,
-    reading: Annotated[
-        str | None,
-        typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
-    ] = None,
-    channel_axis: Annotated[
-        int | None,
-        typer.Option(help="Axis of --soft with the channels, if its shape leaves a doubt."),
-    ] = None,
-    offsets: Annotated[
-        str | None,
-        typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
-    ] = None,
+    network: Network = None,
+    reading: Reading = None,
+    channel_axis: ChannelAxis = None,
+    offsets: Offsets = None,
     activation: Annotated[
         str | None,
         typer.Option(
@@ -74,9 +69,7 @@ def refine(
         Path | None,
         typer.Option(help="Folder to write to; IMAGE's name with -refined unless given."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write only JSON to standard output.")
-    ] = False,
+    as_json: Quiet = False,
 ) -> None:
     """Refine a network's soft output with the help of IMAGE.
 
@@ -85,8 +78,8 @@ def refine(
     Writes the label map (PNG or TIFF, and NPY), the refined probabilities, a picture of before,
     after and changed pixels, and a summary in JSON with the trace.
     """
-    _check_source(soft, network, reading, channel_axis, activation)
-    _check_offsets(reading, offsets)
+    check_source(soft, network, reading, channel_axis, activation)
+    check_offsets(reading, offsets)
     methods = _methods(method)
     if ignore is not None and truth is None:
         raise UsageError(f"--ignore is for --truth only, got {ignore}")

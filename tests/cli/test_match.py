@@ -145,14 +145,15 @@ def test_superpixels_by_every_method(folder, method):
 
 def test_the_choices_are_those_of_the_search():
     from hiersearch.cli import match as command
+    from hiersearch.cli import options
     from hiersearch.hierarchy import linkage, matching, superpixels, watershed
     from hiersearch.networks import ACTIVATIONS
     from hiersearch.partitions import READINGS
 
     assert command.__name__ == "match"  # the function, which hides its module of one name
     module = sys.modules["hiersearch.cli.match"]
-    assert module.READINGS == READINGS
-    assert module.ACTIVATIONS == ACTIVATIONS
+    assert options.READINGS == READINGS
+    assert options.ACTIVATIONS == ACTIVATIONS
     assert set(module.SUPERPIXELS) == {matching.DEFAULT_SUPERPIXELS, *superpixels.METHODS}
     assert set(module.LINKAGES) == {
         matching.DEFAULT_LINKAGE,

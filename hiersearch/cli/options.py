@@ -1,0 +1,75 @@
+"""Options that several commands share: where a soft output comes from, and how it is read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiersearch.cli.errors import UsageError
+
+READINGS = ("regions", "classes", "boundaries", "affinities")
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+SHIPPED = "nuclei"
+
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
+        metavar=f"FILE|{SHIPPED}",
+    ),
+]
+Reading = Annotated[
+    str | None,
+    typer.Option(help=f"What the channels mean: {', '.join(READINGS)}.", metavar="NAME"),
+]
+ChannelAxis = Annotated[
+    int | None,
+    typer.Option(help="Axis of --soft with the channels, if its shape leaves a doubt."),
+]
+Offsets = Annotated[
+    str | None,
+    typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
+]
+Quiet = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
+
+
+def check_source(
+    soft: Path | None,
+    network: str | None,
+    reading: str | None,
+    channel_axis: int | None,
+    activation: str | None,
+) -> None:
+    """Check that one source is given, with the options that belong to it."""
+    if (soft is None) == (network is None):
+        got = "both" if soft is not None else "neither"
+        raise UsageError(f"give exactly one of --soft and --network, got {got}")
+    check_choice("--reading", reading, READINGS)
+    check_choice("--activation", activation, ACTIVATIONS)
+    if network == SHIPPED:
+        for name, value in (("--reading", reading), ("--activation", activation)):
+            if value is not None:
+                raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
+    elif reading is None:
+        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
+    if soft is None and channel_axis is not None:
+        raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
+    if soft is not None and activation is not None:
+        raise UsageError(
+            f"--activation is for --network only, got {activation!r} with --soft, "
+            "which must hold probabilities"
+        )
+
+
+def check_offsets(reading: str | None, offsets: str | None) -> None:
+    """Check that offsets are given for affinities, and for them alone."""
+    if reading == "affinities" and offsets is None:
+        raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
+    if reading != "affinities" and offsets is not None:
+        raise UsageError(f"--offsets is for --reading affinities only, got {offsets!r}")
+
+
+def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Check that an option, if given, is one of its choices."""
+    if value is not None and value not in choices:
+        raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
