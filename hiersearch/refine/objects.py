@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.hierarchy.agglomerate import agglomerate
 from hiersearch.hierarchy.graph import compact_labels, region_graph
-from hiersearch.hierarchy.matching import _changes
+from hiersearch.hierarchy.matching import _changes, _checked_image
 from hiersearch.hierarchy.watershed import watershed_tree
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import (
@@ -143,6 +143,8 @@ def objects(
             if value is not None:
                 raise ValueError(f"channels {channels!r} have no use for {name}")
         soft, basins, inside, peaks = _from_three(probabilities, certainty, persistence)
+        if image is not None:
+            _checked_image(image, soft.grid)
         merged = metric_merging(
             None, soft, superpixels=basins, must_link=must_link, cannot_link=cannot_link
         )

@@ -281,3 +281,9 @@ def test_bad_input_is_refused_in_one_sentence(given, message):
 def test_a_boundary_map_takes_no_names_of_superpixels():
     with pytest.raises(TypeError, match="superpixels of a boundary map must be a label map, or"):
         objects(None, MAP, channels="boundary", superpixels="slic")
+
+
+def test_an_image_of_another_shape_is_refused_even_where_it_is_not_needed():
+    channels = np.full((3, 6, 8), 1 / 3)
+    with pytest.raises(ValueError, match=r"image must have the target's grid \(6, 8\)"):
+        objects(np.zeros((5, 8)), channels)
