@@ -4,4 +4,6 @@ import importlib.util
 
 collect_ignore = []
 if importlib.util.find_spec("torch") is None:
-    collect_ignore += ["hiersearch/networks/unet.py", "hiersearch/networks/loading.py"]
+    collect_ignore += [
+        f"hiersearch/networks/{name}.py" for name in ("unet", "loading", "crops", "training")
+    ]

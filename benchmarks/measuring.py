@@ -95,6 +95,7 @@ def machine() -> str:
     packages = ("hiersearch", "numpy", "numba", "scikit-image", "scikit-learn", "higra")
     versions = []
     peers = ("bioimage-cpp", "torch", "pydensecrf2", "faiss-cpu", "usearch", "nmslib")
+    peers += ("monai", "kornia", "triton")
     for package in (*packages, *peers):
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")

@@ -13,3 +13,10 @@ settings.register_profile(
 )
 settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=120)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_configure(config):
+    # Triton's kernels run in its interpreter, unless tests on a GPU are asked for. It must be told
+    # before anything imports it.
+    if "not gpu" in config.option.markexpr:
+        os.environ.setdefault("TRITON_INTERPRET", "1")

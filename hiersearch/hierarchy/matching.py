@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.hierarchy.costs import RegionCosts
 from hiersearch.hierarchy.curve import RegionCurve, nearest_cuts_by_regions
@@ -76,6 +77,7 @@ def match(
     apart: Apart = None,
     class_weight: float = 0.0,
     top: int = 1,
+    device: str | None = "cpu",
 ) -> Match:
     """Find the partition of the image's hierarchy that is nearest to a network's soft output.
 
@@ -113,6 +115,9 @@ def match(
         λ of the class property term; see :func:`hiersearch.hierarchy.costs.region_costs`.
     top : int
         How many nearest distinct cuts to return (without ``regions``).
+    device : {"cpu", "cuda", "cuda:N", "auto"}
+        What does the costs of the hierarchy and the sweep over its horizontal cuts: see
+        :func:`hiersearch.hierarchy.costs.region_costs`. All else is done on the CPU.
 
     Returns
     -------
@@ -140,6 +145,7 @@ def match(
     """
     goal = as_partition(target, "target")
     _validate.checked_count(top, "top", 1)
+    resolved(device)
     if regions is not None and top > 1:
         raise ValueError(f"top must be 1 where regions is given, got {top}")
     seconds: dict[str, float] = {}
@@ -153,13 +159,14 @@ def match(
         with _timed(seconds, "all hierarchies' horizontal cuts"):
             together = nearest_of_hierarchies(trees, goal)
     with _timed(seconds, "costs"):
-        of_trees = [prepared_costs(t, goal, class_weight, minimum_size, apart) for t in trees]
+        rules = class_weight, minimum_size, apart, device
+        of_trees = [prepared_costs(t, goal, *rules) for t in trees]
     with _timed(seconds, "best cut"):
         cuts = [nearest_cut(t, c, regions=regions) for t, c in zip(trees, of_trees, strict=True)]
         nearest_tree = min(range(len(cuts)), key=lambda i: cuts[i].distance)
     tree, costs, best = trees[nearest_tree], of_trees[nearest_tree], cuts[nearest_tree]
     with _timed(seconds, "horizontal cut"):
-        horizontal = _horizontal(tree, costs)
+        horizontal = _horizontal(tree, costs, device)
     nearest: tuple[CutResult, ...] = (best,)
     if top > 1:
         with _timed(seconds, f"{top} nearest cuts"):
@@ -167,9 +174,9 @@ def match(
     return Match(goal, tree, costs, best, horizontal, nearest, seconds, together)
 
 
-def _horizontal(tree: MergeTree, costs: RegionCosts) -> CutResult | None:
+def _horizontal(tree: MergeTree, costs: RegionCosts, device: str | None) -> CutResult | None:
     try:
-        return nearest_horizontal_cut(tree, costs)
+        return nearest_horizontal_cut(tree, costs, device=device)
     except ValueError:
         # The constraints allow a cut, but no horizontal one.
         return None

@@ -240,3 +240,43 @@ def bytes_between(ends: NDArray[np.int64], rows: NDArray[np.int32]) -> int:
     for row in rows:
         total += ends[row] - (ends[row - 1] if row > 0 else 0)
     return total
+
+
+@compiled
+def decode_rows(
+    code: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+    n_runs: NDArray[np.int32],
+    n_regions: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    begins: NDArray[np.int64],
+    grid_rows: int,
+    width: int,
+    starts: NDArray[np.int32],
+    labels: NDArray[np.int32],
+) -> int:
+    """Write the runs of some rows, each from its place in ``begins`` on; return an unsound row.
+
+    -1 is returned where all are sound.
+    """
+    scratch = np.empty((4, width), np.int32)
+    for r in range(rows.size):
+        row = rows[r]
+        first = ends[row - 1] if row > 0 else 0
+        begin = begins[r]
+        end = begin + n_runs[row]
+        regions = int(np.int64(n_regions[row]))
+        runs = decode_runs(
+            code,
+            first,
+            ends[row],
+            grid_rows,
+            width,
+            regions,
+            starts[begin:end],
+            labels[begin:end],
+            scratch,
+        )
+        if runs != n_runs[row]:
+            return int(np.int64(row))
+    return -1

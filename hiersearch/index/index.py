@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,24 +15,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.device.choice import Work as DeviceWork
+from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import joining, repairing, writing
+from hiersearch.index.answering import Asked, raised
 from hiersearch.index.conditions import Condition
+from hiersearch.index.device_search import DeviceSearch
+from hiersearch.index.device_work import search_work
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import Damage, FormatError
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
 from hiersearch.index.proposals import FaissProposer, faiss_module
-from hiersearch.index.queries import index_query
 from hiersearch.index.repairing import Repair
-from hiersearch.index.resample import resampled
-from hiersearch.index.results import Neighbour, Pair, SearchResult, Work, id_key
-from hiersearch.index.search import Best, Search
+from hiersearch.index.resident import HeldViews
+from hiersearch.index.results import Pair, SearchResult, id_key
+from hiersearch.index.search import Search
 from hiersearch.index.snapshot import Place
 from hiersearch.index.store import Store
-from hiersearch.metric.queries import PartitionLike, as_hard, as_partition
+from hiersearch.metric.queries import PartitionLike, as_hard
 from hiersearch.partitions.partition import Measure, Partition, as_measure
-from hiersearch.partitions.soft import SoftPartition
 
 Id = int | str
 Proposals = Literal["tiles", "faiss"]
@@ -61,9 +63,13 @@ class PartitionIndex:
     >>> folder.cleanup()
     """
 
-    def __init__(self, store: Store, proposals: Proposals = "tiles") -> None:
+    def __init__(
+        self, store: Store, proposals: Proposals = "tiles", device_bytes: int | None = None
+    ) -> None:
         self._store = store
         self._proposals = proposals
+        self._device_bytes = device_bytes
+        self._held: dict[str, HeldViews] = {}
         self._proposer: FaissProposer | None = None
         self._frame = _frame(store)
         self._views: dict[int, View] = {}
@@ -109,6 +115,7 @@ class PartitionIndex:
         mode: Literal["r", "r+"] = "r",
         *,
         proposals: Proposals = "tiles",
+        device_bytes: int | None = None,
     ) -> PartitionIndex:
         """Open an index for reading, or with "r+" for reading and writing. O(segments).
 
@@ -120,10 +127,16 @@ class PartitionIndex:
             Whether it may be written.
         proposals : {"tiles", "faiss"}
             What proposes the first candidates of a search; the answers are the same. "faiss"
-            needs the faiss extra, and embeds all entries at the first search.
+            needs the faiss extra, and embeds all entries at the first search. On a GPU it counts
+            where the installed FAISS has a GPU index.
+        device_bytes : int, optional
+            How many bytes of entries stay in the memory of a device that searches, from its first
+            search on; half of what is free there where omitted. The others are sent when needed.
 
         Raises
         ------
+        TypeError, ValueError
+            If ``mode``, ``proposals`` or ``device_bytes`` is not what it should be.
         FileNotFoundError, FormatError, DamageError
             If there is none, or it is of a newer format, or damaged: see :meth:`repair`.
         IndexLockedError
@@ -133,11 +146,13 @@ class PartitionIndex:
         """
         _validate.checked_choice(mode, ("r", "r+"), "mode")
         _validate.checked_choice(proposals, ("tiles", "faiss"), "proposals")
+        if device_bytes is not None:
+            device_bytes = _validate.checked_count(device_bytes, "device_bytes", 0)
         if proposals == "faiss":
             faiss_module()
         store = Store.open(path, writable=mode == "r+")
         try:
-            return cls(store, proposals)
+            return cls(store, proposals, device_bytes)
         except BaseException:
             store.close()
             raise
@@ -145,6 +160,7 @@ class PartitionIndex:
     def close(self) -> None:
         """Let go of the files and the lock."""
         self._views = {}
+        self._held = {}
         self._store.close()
 
     def __enter__(self) -> PartitionIndex:
@@ -404,6 +420,7 @@ class PartitionIndex:
         *,
         where: Condition | None = None,
         approximate: bool = False,
+        device: str = "cpu",
     ) -> SearchResult:
         """Find the k nearest entries, exactly.
 
@@ -418,6 +435,10 @@ class PartitionIndex:
             :mod:`hiersearch.index.conditions`.
         approximate : bool
             Look only where the answer is likely to be; then ``exact`` is False.
+        device : {"cpu", "cuda", "cuda:N", "auto"}
+            What does the work; the answer is the same. "auto" takes the GPU where that looks
+            faster. See :mod:`hiersearch.index.device_search`; :meth:`search_many` is what keeps a
+            GPU busy.
 
         Returns
         -------
@@ -427,7 +448,10 @@ class PartitionIndex:
         Raises
         ------
         TypeError, ValueError
-            If the query, ``k`` or ``where`` is not what it should be, or the index is empty.
+            If the query, ``k``, ``where`` or ``device`` is not what it should be, or the index is
+            empty.
+        MissingExtraError
+            If the device needs torch, which is not installed.
         DamageError
             If bytes that were needed are damaged.
 
@@ -435,12 +459,16 @@ class PartitionIndex:
         -----
         See :mod:`hiersearch.index.search`. A query of affinities has no bounds: it scans.
         """
-        _validate.checked_count(k, "k", 1)
-        best = Best(k, np.inf)
-        return self._search(query, best, where, approximate)
+        k = _validate.checked_count(k, "k", 1)
+        return self._searched([query], k, None, where, approximate, device)[0]
 
     def search_radius(
-        self, query: PartitionLike, radius: float, *, where: Condition | None = None
+        self,
+        query: PartitionLike,
+        radius: float,
+        *,
+        where: Condition | None = None,
+        device: str = "cpu",
     ) -> SearchResult:
         """Find all entries within a normalised distance, ends included; else as `search`.
 
@@ -449,7 +477,8 @@ class PartitionIndex:
         ValueError
             If ``radius`` is negative or not finite.
         """
-        return self._search(query, Best(None, np.inf), where, False, _checked_radius(radius))
+        within = _checked_radius(radius)
+        return self._searched([query], None, within, where, False, device)[0]
 
     def search_many(
         self,
@@ -459,21 +488,35 @@ class PartitionIndex:
         where: Condition | None = None,
         approximate: bool = False,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> list[SearchResult]:
-        """Search for many queries, several at once; each result is what `search` returns.
+        """Search for many queries together; each result is what `search` returns.
 
-        ``threads``: how many at once, as many as there are cores where omitted.
+        Parameters
+        ----------
+        queries : iterable
+            From one to ten thousand, and more where there is memory for them.
+        k, where, approximate
+            As in `search`.
+        threads : int, optional
+            On the CPU, how many are searched for at once; as many as there are cores where omitted.
+        device : {"cpu", "cuda", "cuda:N", "auto"}
+            As in `search`. A GPU compares all of them with every entry in a few operations.
         """
         listed = list(queries)
+        k = _validate.checked_count(k, "k", 1)
         workers = os.cpu_count() or 1
         if threads is not None:
             workers = _validate.checked_count(threads, "threads", 1)
         # Before threads ask for them.
         self._all_views()
+        place = resolved(device, self._device_work(len(listed)) if device == "auto" else None)
+        if listed and not place.on_kernels:
+            return self._searched(listed, k, None, where, approximate, place.name)
         with ThreadPoolExecutor(workers) as pool:
             return list(
                 pool.map(
-                    lambda query: self.search(query, k, where=where, approximate=approximate),
+                    lambda query: self._searched([query], k, None, where, approximate, "cpu")[0],
                     listed,
                 )
             )
@@ -503,7 +546,7 @@ class PartitionIndex:
         limit = _checked_radius(radius)
         scale = float(self._frame.total) ** 2
         found = joining.close_pairs(
-            self._all_views(), self._live(None), _raised(limit * scale), progress
+            self._all_views(), self._live(None), raised(limit * scale), progress
         )
         pairs = []
         for one, other, distance in found:
@@ -512,57 +555,43 @@ class PartitionIndex:
                 pairs.append(Pair(ids[0], ids[1], float(distance) / scale))
         return sorted(pairs, key=lambda pair: (pair.distance, id_key(pair.a), id_key(pair.b)))
 
-    def _search(
+    def _searched(
         self,
-        query: PartitionLike,
-        best: Best,
+        queries: Sequence[PartitionLike],
+        k: int | None,
+        radius: float | None,
         where: Condition | None,
         approximate: bool,
-        radius: float | None = None,
-    ) -> SearchResult:
-        begin = time.perf_counter()
-        goal, source = self._goal(query)
-        if not any(segment.n_entries for segment in self._store.segments) or not len(self):
+        device: str,
+    ) -> list[SearchResult]:
+        """Search for some queries: one after the other on the CPU, together on another device."""
+        place = resolved(device, self._device_work(len(queries)) if device == "auto" else None)
+        asked = Asked.all_of(queries, self._frame, k, radius)
+        if not len(self):
             raise ValueError(
                 f"index must hold an entry to be searched, got an empty one: {self.path}"
             )
-        views = self._all_views()
-        live = self._live(where)
-        work = Work()
-        for number, view in enumerate(views):
-            mask = live.get(number)
-            work.entries += view.n_entries if mask is None else int(np.count_nonzero(mask))
-        prepared = index_query(goal, self._frame)
-        if radius is not None:
-            best.radius = _raised(radius * prepared.scale)
-        Search(views, prepared, live, best, work, self._proposer_of(views)).run(approximate)
-        neighbours = self._neighbours(views, best, prepared.scale, radius)
-        work.seconds = time.perf_counter() - begin
-        complete = best.k is None or len(neighbours) == best.k
-        return SearchResult(neighbours, not approximate, complete, work, source)
+        views, live = self._all_views(), self._live(where)
+        proposer = self._proposer_of(views)
+        for one in asked:
+            one.count_entries(views, live)
+        if place.on_kernels:
+            for one in asked:
+                Search(views, one.query, live, one.best, one.work, proposer).run(approximate)
+        else:
+            held = self._held.get(place.name)
+            if held is None:
+                # Of threads that come here at once, one's is kept.
+                held = HeldViews(place, self._device_bytes)
+                held = self._held.setdefault(place.name, held)
+            with held.lock:
+                DeviceSearch(views, live, held, proposer).run(asked, approximate)
+        return [one.result(views, not approximate) for one in asked]
 
-    def _neighbours(
-        self, views: Sequence[View], best: Best, scale: float, radius: float | None
-    ) -> tuple[Neighbour, ...]:
-        found = []
-        for distance, (number, row) in zip(best.distances, best.places, strict=True):
-            within = radius is None or float(distance) / scale <= radius
-            if within and distance <= best.radius:
-                found.append((distance, views[number].stored.id_at(row), number, row))
-        found.sort(key=lambda item: (item[0], id_key(item[1])))
-        return tuple(
-            Neighbour(id, float(distance) / scale, distance, views[number].stored.metadata_at(row))
-            for distance, id, number, row in found[: best.k]
-        )
-
-    def _goal(
-        self, query: PartitionLike
-    ) -> tuple[Partition | SoftPartition, tuple[int, ...] | None]:
-        """Return the query on the grid, and the grid that it came from if that was another."""
-        goal = as_partition(query, "query")
-        if goal.grid == self.grid:
-            return goal, None
-        return resampled(goal, self.grid), goal.grid
+    def _device_work(self, n_queries: int) -> DeviceWork:
+        """Count what a search on a device would have to do."""
+        held = next(iter(self._held.values()), None)
+        return search_work(self._all_views(), n_queries, held)
 
     # --- keeping ------------------------------------------------------------------------------
 
@@ -648,11 +677,6 @@ def _checked_radius(radius: float) -> float:
     if not 0 <= float(radius) < np.inf:
         raise ValueError(f"radius must be a distance of at least 0, got {radius!r}")
     return float(radius)
-
-
-def _raised(radius: float) -> float:
-    """Return a radius that no rounding makes miss a distance which divided is within it."""
-    return radius * (1 + 1e-15) + 1e-300
 
 
 def _text_of(measure: Measure | None) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.index._search_kernels import exact_overlaps
+from hiersearch.index._search_kernels import decode_rows, exact_overlaps
 from hiersearch.index.blocks import Blocks, blocks_of
 from hiersearch.index.errors import Damage, DamageError
 from hiersearch.index.packing import (
@@ -25,13 +25,17 @@ from hiersearch.index.packing import (
     run_code,
 )
 from hiersearch.index.snapshot import StoredSegment
+from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery
+from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions.partition import Partition
 
 CHUNKS = {"code": 2**14, "values": 2**14, "tree_code": 2**14}
 """Bytes under one checksum where arrays are read piecewise; elsewhere the store's default."""
 LARGEST_TABLE = 2**19
 """Cells of a contingency table that are cleared for each row; larger tables are made singly."""
+ROWS_A_THREAD = 256
+"""Rows to decode that are worth a thread."""
 KEPT_TREES = 16
 """How many hierarchies of a segment stay decoded."""
 _TREES = threading.Lock()
@@ -288,8 +292,16 @@ class View:
     def check_codes(self, rows: NDArray[np.int32]) -> None:
         """Verify the checksums that some rows' codes lie under, each at its first time."""
         pending = rows[~self.checked[rows]]
-        for row in pending.tolist():
-            self._bytes_of(row, "code", "code_ends")
+        if pending.size == 0:
+            return
+        low, high = int(pending.min()), int(pending.max())
+        if high - low + 1 == pending.size:
+            # Rows that follow each other lie under the same checksums.
+            ends = self.arrays["code_ends"]
+            self.stored.data.rows("code", int(ends[low - 1]) if low else 0, int(ends[high]))
+        else:
+            for row in pending.tolist():
+                self._bytes_of(row, "code", "code_ends")
         self.checked[pending] = True
 
     def _bytes_of(self, row: int, name: str, ends_name: str) -> NDArray[Any]:
@@ -320,6 +332,51 @@ class View:
             run_labels=rank[numbered.run_labels],
             label_values=values[order],
             sizes=numbered.sizes[order],
+        )
+
+    def run_counts(
+        self, rows: NDArray[np.int32] | slice
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many runs, and how many regions, :meth:`run_arrays` gives of rows."""
+        cut = self.arrays["tree"][rows] >= 0
+        counts = (np.where(cut, 1, self.arrays[name][rows]) for name in ("n_runs", "n_regions"))
+        n_runs, n_regions = (count.astype(np.int64) for count in counts)
+        return n_runs, n_regions
+
+    def run_arrays(self, rows: NDArray[np.int32]) -> RunArrays:
+        """Decode rows. A cut of a hierarchy has no code: a single run stands in its place.
+
+        O(runs), on several cores if there are many.
+        """
+        arrays, frame = self.arrays, self.frame
+        coded = np.flatnonzero(~self.is_cut(rows))
+        self.check_codes(rows[coded])
+        n_runs, n_regions = self.run_counts(rows)
+        ends = np.cumsum(n_runs)
+        begins = np.concatenate([[0], ends[:-1]])
+        starts, labels = np.zeros(ends[-1], np.int32), np.zeros(ends[-1], np.int32)
+
+        def decode(part: slice) -> int:
+            some = coded[part]
+            return decode_rows(
+                arrays["code"],
+                arrays["code_ends"],
+                arrays["n_runs"],
+                arrays["n_regions"],
+                rows[some],
+                begins[some],
+                frame.rows,
+                frame.width,
+                starts,
+                labels,
+            )
+
+        bad = max(in_slices(decode, coded.size, ROWS_A_THREAD))
+        if bad >= 0:
+            raise _unsound(self.file, f"the code of entry {bad}")
+        squares, measure = arrays["squares"][rows], frame.measure
+        return RunArrays(
+            frame.grid, starts, labels, ends, n_regions.astype(np.int32), squares, measure
         )
 
     def tree(self, number: int) -> MergeTree:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._errors import MissingExtraError
+from hiersearch.device.choice import Device
 from hiersearch.index.layout import View
 from hiersearch.index.packing import MIDDLE
 
@@ -60,6 +61,7 @@ class FaissProposer:
         self.index = faiss.IndexIVFFlat(quantizer, DIMENSIONS, lists)
         # Kept alive: the index refers to it.
         self._quantizer = quantizer
+        self._on_gpus: dict[str, tuple[Any, Any]] = {}
         self.index.train(self._sample(n))
         self.index.nprobe = min(PROBES, lists)
         for view in views:
@@ -80,6 +82,38 @@ class FaissProposer:
             mine = chosen[(self.begins[i] <= chosen) & (chosen < self.begins[i + 1])]
             parts.append(self._embedded(view.arrays["middle"][mine - self.begins[i]]))
         return np.concatenate(parts)
+
+    def moved_to(self, device: Device) -> bool:
+        """Copy the inverted file to a GPU if the installed FAISS can; say whether it is there."""
+        faiss = faiss_module()
+        if not device.is_gpu or not getattr(faiss, "get_num_gpus", int)():
+            return False
+        if device.name not in self._on_gpus:
+            # Kept alive: the index on the GPU refers to them.
+            resources = faiss.StandardGpuResources()
+            moved = faiss.index_cpu_to_gpu(resources, device.torch.index, self.index)
+            self._on_gpus[device.name] = resources, moved
+        return True
+
+    def propose_many(self, pairs: NDArray[Any], count: int, device: Device) -> NDArray[np.int64]:
+        """Return likely neighbours of many queries, on a GPU that the index was moved to.
+
+        Parameters
+        ----------
+        pairs : array, shape (queries, pairs)
+            The queries' pair sums at the middle level, in units of a byte.
+        count : int
+            How many for each, at most.
+        device : Device
+            The GPU.
+
+        Returns
+        -------
+        array, shape (queries, count)
+            Rows, all views' one after the other; -1 stands for a neighbour that there is not.
+        """
+        _, found = self._on_gpus[device.name][1].search(self._embedded(pairs), count)
+        return np.asarray(found, np.int64)
 
     def propose(self, pairs: NDArray[Any], count: int) -> list[tuple[int, NDArray[np.int32]]]:
         """Return likely neighbours as rows of views.

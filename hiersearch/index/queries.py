@@ -96,6 +96,11 @@ class _Exact:
         """The query as the metric prepares it."""
         return prepared_query(self.query, self.frame.measure, prefix=True)
 
+    def forget(self) -> None:
+        """Let go of what exact distances were prepared with; it is made again when needed."""
+        self.__dict__.pop("distance", None)
+        self.costs.clear()
+
     def exact(self, view: View, rows: Rows) -> NDArray[Any]:
         """Return ρ of rows, not divided.
 

@@ -40,8 +40,14 @@ class Work:
     """Bytes of bounds and codes that were looked at."""
     scanned: bool = False
     """Whether bounds were given up for a scan."""
+    device: str = "cpu"
+    """What did the work; for queries that a device has no form for, the CPU."""
+    batch: int = 1
+    """Queries that a device searched for together."""
+    bytes_sent: int = 0
+    """Bytes of tiles and runs that were copied to the device for the batch."""
     seconds: float = 0.0
-    """Wall time."""
+    """Wall time; on a device, of all queries that were given together."""
 
     def prune(self, bound: str, count: int) -> None:
         """Count entries that a bound ruled out."""

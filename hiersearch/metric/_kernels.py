@@ -186,6 +186,37 @@ def dense_overlap_square_sum(
 
 
 @compiled
+def dense_overlap_square_sums(
+    prefix: NDArray[np.float64],
+    many_starts: NDArray[np.int32],
+    many_labels: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    many_regions: NDArray[np.int32],
+    first: int,
+    last: int,
+    table: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Write Σ n_ji² of a dense soft partition with each of some partitions: ``out[first:last]``.
+
+    ``table`` has a row for each region of the partition that has most.
+    """
+    k = prefix.shape[1]
+    for i in range(first, last):
+        begin = ends[i - 1] if i > 0 else 0
+        regions = np.int64(many_regions[i])
+        for region in range(regions):
+            for j in range(k):
+                table[region, j] = 0.0
+        out[i] = dense_overlap_square_sum(
+            prefix,
+            many_starts[begin : ends[i]],
+            many_labels[begin : ends[i]],
+            table[:regions],
+        )
+
+
+@compiled
 def sparse_overlap_square_sum(
     values: NDArray[Any],
     channels: NDArray[np.int32],

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.device.choice import resolved
+from hiersearch.metric.device_matrix import matrix_on_device
 from hiersearch.metric.properties import Properties, mean_property_difference
 from hiersearch.metric.queries import (
     HardQuery,
@@ -120,6 +122,7 @@ def distances(
     normalized: bool = True,
     properties: tuple[Properties, Sequence[Properties]] | None = None,
     property_weight: float = 0.0,
+    device: str | None = None,
 ) -> NDArray[Any]:
     """Distances ρ from one partition, hard or soft, to many hard ones.
 
@@ -131,6 +134,9 @@ def distances(
         The many, on the query's grid.
     measure, normalized, properties, property_weight
         As in :func:`distance`; properties are those of the query and of each candidate.
+    device : str, optional
+        What computes: "cpu" (also where omitted), "cuda", "cuda:N", or "auto" for a GPU where one
+        looks much faster; see :func:`hiersearch.device.choice.resolved`.
 
     Returns
     -------
@@ -145,7 +151,10 @@ def distances(
     Notes
     -----
     A soft query's prefix sums over pixels are made once, O(k · pixels); each candidate then costs
-    O(runs · k). A hard query costs O(runs) each.
+    O(runs · k). A hard query costs O(runs) each. A GPU gives the same integers, and floating-point
+    numbers within :func:`hiersearch.device.runs.rounding`. Affinities, sparse memberships of more
+    than 256 channels, property terms and candidates that carry different measures are always left
+    to the CPU.
 
     Examples
     --------
@@ -156,6 +165,13 @@ def distances(
     """
     first = as_partition(query, "query")
     hard = [as_hard(c, f"candidates[{i}]") for i, c in enumerate(candidates)]
+    names = ("query", "candidates[{}]")
+    resolved(device)
+    if properties is None and property_weight == 0:
+        found = matrix_on_device([first], hard, measure, normalized, device, names)
+        if found is not None:
+            row: NDArray[Any] = found[0]
+            return row
     values = _distances(
         first,
         hard,
@@ -163,7 +179,7 @@ def distances(
         normalized,
         properties,
         property_weight,
-        names=("query", "candidates[{}]"),
+        names=names,
     )
     exact = all(isinstance(value, int) for value in values) and not normalized
     return np.array(values, np.int64 if exact and values else np.float64)
@@ -175,6 +191,7 @@ def pairwise_distances(
     *,
     measure: ArrayLike | None = None,
     normalized: bool = True,
+    device: str | None = None,
 ) -> NDArray[Any]:
     """Matrix of distances ρ within one collection, or between two.
 
@@ -186,6 +203,8 @@ def pairwise_distances(
         The columns; ``partitions`` again where omitted, and then each pair is evaluated once.
     measure, normalized
         As in :func:`distance`.
+    device : str, optional
+        As in :func:`distances`.
 
     Returns
     -------
@@ -211,6 +230,10 @@ def pairwise_distances(
     if others is None:
         hard = [as_hard(c, f"partitions[{i}]") for i, c in enumerate(partitions)]
         (hard,) = all_under(measure, partitions=hard)
+        found = matrix_on_device(hard, hard, None, normalized, device, ("partitions[{}]",) * 2)
+        if found is not None:
+            np.fill_diagonal(found, 0)
+            return found
         upper = [distances(q, hard[i:], normalized=normalized) for i, q in enumerate(hard)]
         matrix = np.zeros((len(hard), len(hard)), np.result_type(np.int64, *upper))
         for i, row in enumerate(upper):
@@ -222,6 +245,10 @@ def pairwise_distances(
     rows, columns = all_under(measure, partitions=rows, others=columns)
     if not rows:
         return np.empty((0, len(columns)))
+    names = ("partitions[{}]", "others[{}]")
+    found = matrix_on_device(rows, columns, None, normalized, device, names)
+    if found is not None:
+        return found
     return np.array([distances(q, columns, normalized=normalized) for q in rows])
 
 

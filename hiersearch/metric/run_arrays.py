@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,11 @@ from hiersearch.metric import _kernels
 from hiersearch.metric.queries import (
     HardQuery,
     PartitionLike,
+    Query,
+    SoftQuery,
     as_hard,
+    as_partition,
+    prepared_query,
     shared_measure,
     square_sum,
     under,
@@ -68,12 +73,13 @@ class RunArrays:
         if not hard:
             raise ValueError("partitions must hold at least one, got none")
         first = hard[0]
-        measure = first.measure
+        carrier = next((p for p in hard if p.measure is not None), first)
         for i, partition in enumerate(hard):
             _validate.checked_same_grid(
                 first.grid, partition.grid, "partitions[0]", f"partitions[{i}]"
             )
-            measure = shared_measure(first, partition, None) if i else measure
+            shared_measure(carrier, partition, None)
+        measure = carrier.measure
         hard = [under(p, measure) for p in hard]
         return cls(
             first.grid,
@@ -105,43 +111,160 @@ class RunArrays:
         *,
         normalized: bool = True,
         threads: int | None = None,
+        device: str | None = None,
     ) -> NDArray[Any]:
-        """Return the distance of one hard partition to each. O(runs of both) for each.
+        """Return the distance of one partition, hard or soft, to each.
 
         Parameters
         ----------
-        query : Partition or integer array
+        query : Partition, SoftPartition or integer array
             On the same grid; it is taken under the measure of these partitions.
         normalized : bool
-            Divide by M²; else ρ, int64 under measures of integer type.
+            Divide by M²; else ρ, int64 between hard partitions under measures of integer type.
         threads : int, optional
             How many threads share the work; as many as there are cores where omitted.
+        device : str, optional
+            What computes: "cpu", "cuda", "cuda:N" or "auto", see
+            :func:`hiersearch.device.choice.resolved`.
 
         Returns
         -------
         array, shape (n,)
+
+        Notes
+        -----
+        O(runs of both) for each, for soft queries O(runs · k) after O(pixels · k). A GPU gives the
+        same integers, and floating-point numbers within
+        :func:`hiersearch.device.runs.rounding` · M². Affinities, and sparse memberships of more
+        than 256 channels, are always left to the CPU.
         """
-        hard = as_hard(query, "query")
-        _validate.checked_same_grid(hard.grid, self.grid, "query", "the partitions")
-        prepared = HardQuery(under(hard, self.measure), self.measure)
-        workers = threads or os.cpu_count() or 1
-        kind = np.int64 if prepared.prefix is None else prepared.prefix.dtype
-        overlaps = np.empty(len(self), kind)
-        bounds = np.linspace(0, len(self), workers + 1).astype(np.int64)
-        if workers == 1 or len(self) < 64:
-            self._overlaps(prepared, 0, len(self), overlaps)
+        ready = [self._taken(query, "query")]
+        found: NDArray[Any] = self._matrix(ready, normalized, threads, device)[0]
+        return found
+
+    def distances_many(
+        self,
+        queries: Sequence[PartitionLike],
+        *,
+        normalized: bool = True,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> NDArray[Any]:
+        """Return the distances of many partitions to each: all at once on a GPU.
+
+        Parameters
+        ----------
+        queries : sequence of Partition, SoftPartition or integer array
+            On the same grid; taken under the measure of these partitions.
+        normalized, threads, device
+            As in :meth:`distances`.
+
+        Returns
+        -------
+        array, shape (len(queries), n)
+            int64 if all distances are exact integers and are not divided, else float64.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> many = RunArrays.of([np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])])
+        >>> many.distances_many([np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]])])
+        array([[0.5  , 0.375],
+               [0.375, 0.5  ]])
+        """
+        ready = [self._taken(query, f"queries[{i}]") for i, query in enumerate(queries)]
+        return self._matrix(ready, normalized, threads, device)
+
+    def _taken(self, query: PartitionLike, name: str) -> Any:
+        """Return a query under the measure of these partitions."""
+        partition = as_partition(query, name)
+        _validate.checked_same_grid(partition.grid, self.grid, name, "the partitions")
+        return under(partition, self.measure)
+
+    def _matrix(
+        self, queries: list[Any], normalized: bool, threads: int | None, device: str | None
+    ) -> NDArray[Any]:
+        """Return the distances of queries that were brought under the measure."""
+        rows = self._raw_on_device(queries, device)
+        for i, query in enumerate(queries):
+            if i in rows:
+                scale = float(query.total) ** 2
+            else:
+                prepared = prepared_query(query, self.measure, prefix=True)
+                scale = prepared.scale
+                rows[i] = self._raw_on_cpu(prepared, threads or os.cpu_count() or 1)
+            if normalized:
+                rows[i] = rows[i] / scale
+        kind = np.result_type(*rows.values()) if rows else np.float64
+        matrix = np.empty((len(queries), len(self)), kind)
+        for i, row in rows.items():
+            matrix[i] = row
+        return matrix
+
+    def _raw_on_device(self, queries: list[Any], device: str | None) -> dict[int, NDArray[Any]]:
+        """Return ρ to each partition, of those queries that a device takes."""
+        from hiersearch.device.choice import resolved
+
+        rows: dict[int, NDArray[Any]] = {}
+        if resolved(device).on_kernels and device != "auto":
+            return rows
+        from hiersearch.device.distances import distance_matrix, distance_work
+        from hiersearch.device.runs import fits
+
+        for hard in (True, False):
+            mine = [
+                i for i, q in enumerate(queries) if fits(q) and isinstance(q, Partition) == hard
+            ]
+            group = [queries[i] for i in mine]
+            if not group:
+                continue
+            chosen = resolved(device, distance_work(group, self.starts.size, len(self)))
+            if not chosen.on_kernels:
+                rows.update(zip(mine, distance_matrix(group, self, chosen), strict=True))
+        return rows
+
+    def _raw_on_cpu(self, query: Query, threads: int) -> NDArray[Any]:
+        """Return ρ to each partition, by kernels."""
+        if not isinstance(query, (HardQuery, SoftQuery)) or (
+            isinstance(query, SoftQuery) and query.prefix is None
+        ):
+            return np.array([query.raw(self.partition(i)) for i in range(len(self))], np.float64)
+        overlaps = np.empty(len(self), self.squares.dtype)
+        if isinstance(query, SoftQuery):
+            overlaps = np.empty(len(self), np.float64)
+        threads = threads if len(self) >= 64 else 1
+        edges = np.linspace(0, len(self), threads + 1).astype(np.int64).tolist()
+
+        def write(part: tuple[int, int]) -> None:
+            if isinstance(query, SoftQuery):
+                self._soft_overlaps(query, *part, overlaps)
+            else:
+                self._overlaps(query, *part, overlaps)
+
+        if threads == 1:
+            write((0, len(self)))
         else:
-            with ThreadPoolExecutor(workers) as pool:
-                list(
-                    pool.map(
-                        lambda part: self._overlaps(prepared, part[0], part[1], overlaps),
-                        zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True),
-                    )
-                )
-        distances: NDArray[Any] = prepared.squares + self.squares - 2 * overlaps
-        if distances.dtype.kind == "f":
-            distances = np.maximum(distances, 0.0)
-        return distances / prepared.scale if normalized else distances
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(write, itertools.pairwise(edges)))
+        distances: NDArray[Any] = query.squares + self.squares - 2 * overlaps
+        return np.maximum(distances, 0.0) if distances.dtype.kind == "f" else distances
+
+    def _soft_overlaps(self, query: SoftQuery, first: int, last: int, out: NDArray[Any]) -> None:
+        """Write Σ n_jR² of partitions first..last − 1."""
+        if first == last:
+            return
+        assert query.prefix is not None
+        _kernels.dense_overlap_square_sums(
+            query.prefix,
+            self.starts,
+            self.labels,
+            self.ends,
+            self.n_regions,
+            first,
+            last,
+            np.empty((int(self.n_regions[first:last].max()), query.query.n_channels)),
+            out,
+        )
 
     def _overlaps(self, query: HardQuery, first: int, last: int, out: NDArray[Any]) -> None:
         """Write Σ n_ij² of partitions first..last − 1."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hiersearch import _validate
+from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.costs import RegionCosts, class_terms, region_costs
 from hiersearch.hierarchy.cuts import nearest_cut
 from hiersearch.hierarchy.matching import (
@@ -40,6 +41,7 @@ def best_cut(
     metric_weight: float | None = None,
     class_weight: float | None = None,
     price: float | None = None,
+    device: str | None = "cpu",
 ) -> Refinement:
     """Refine a soft output to the best cut of a hierarchy, exactly.
 
@@ -69,6 +71,9 @@ def best_cut(
     price : float, optional
         Cost of a region; for classes 5 / pixels where omitted, so that a region must set 5 pixels
         right to pay, else 0.
+    device : {"cpu", "cuda", "cuda:N", "auto"}
+        What does the costs of the tree's nodes: see
+        :func:`hiersearch.hierarchy.costs.region_costs`.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def best_cut(
     ------
     TypeError, ValueError
         If the arguments don't fit each other, values are not finite, or weights are negative,
-        all zero, or asked of a reading that lacks the term.
+        all zero, or asked of a reading that lacks the term, or there is no such device.
 
     Notes
     -----
@@ -103,12 +108,13 @@ def best_cut(
         price = CLASS_PRICE / goal.total if is_class else 0.0
     if not np.isfinite(price):
         raise ValueError(f"price must be a finite number, got {price!r}")
+    resolved(device)
     begin = time.perf_counter()
     if tree is None:
         tree = _tree(image, goal)
     made = time.perf_counter()
     _validate.checked_same_grid(goal.grid, tree.grid, "soft", "tree")
-    costs = _costs(tree, goal, metric, classes, price)
+    costs = _costs(tree, goal, (metric, classes, price), device)
     cut = nearest_cut(tree, costs)
     figures = {
         "regions": cut.n_regions,
@@ -146,11 +152,15 @@ def _tree(image: ArrayLike | None, goal: SoftPartition) -> MergeTree:
 
 
 def _costs(
-    tree: MergeTree, goal: SoftPartition, metric: float, classes: float, price: float
+    tree: MergeTree,
+    goal: SoftPartition,
+    weights: tuple[float, float, float],
+    device: str | None,
 ) -> RegionCosts:
-    """Return costs whose distance is the objective."""
+    """Return costs whose distance is the objective, weighed by metric, classes and price."""
+    metric, classes, price = weights
     if metric > 0:
-        costs = region_costs(tree, goal, class_weight=classes / metric)
+        costs = region_costs(tree, goal, class_weight=classes / metric, device=device)
         return replace(
             costs,
             costs=costs.costs * metric + price * costs.scale,
@@ -158,6 +168,6 @@ def _costs(
         )
     assert isinstance(goal, Memberships)
     # Of a soft partition read as classes row c holds class c, whatever its components.
-    missed, names = class_terms(tree, goal)
+    missed, names = class_terms(tree, goal, device)
     total = goal.total
     return RegionCosts(classes * missed / total + price, 0.0, 1.0, names)

@@ -43,6 +43,11 @@ SHARES = (0.5, 1.0, 1.5)
 """Depths of valleys, in multiples of the persistence, that vote on each pair of pixels."""
 FINEST = 0.1
 """Depth of the valleys between the basins that are merged."""
+PAIRS_BREAK_EVEN = 0.3
+"""Where affinities break even: a network is unsure where a seam runs, and says "together" too often
+of the pairs across it."""
+PAIRS_BLUR = 1.5
+"""Pixels by which the map of affinities is blurred before its basins are taken."""
 
 
 def objects(
@@ -53,7 +58,7 @@ def objects(
     offsets: Sequence[Sequence[int]] | None = None,
     superpixels: str | ArrayLike | None = None,
     foreground: ArrayLike | None = None,
-    certainty: float = 0.65,
+    certainty: float | None = None,
     confidence: float = 0.5,
     minimum_size: int = 30,
     persistence: float = 1.0,
@@ -69,7 +74,7 @@ def objects(
     Parameters
     ----------
     image : array, shape of the grid, with or without a last axis of channels; or None
-        Used for the superpixels of affinities only.
+        Used where ``superpixels`` of affinities name a method, only.
     probabilities : array
         "background-interior-boundary": (3, *grid), summing to 1; "affinities": (d, *grid);
         "boundary": (*grid) or (1, *grid), within [0, 1].
@@ -78,13 +83,16 @@ def objects(
     offsets : sequence of d offsets
         Of affinities, as in `SoftPartition.from_affinities`.
     superpixels : integer array or str, optional
-        Fine regions to merge; of a boundary map its own basins where omitted, of affinities
-        "guided" (see `metric_merging`). With background, interior and boundary there is no choice.
+        Fine regions to merge; the map's own basins where omitted. Of affinities a label map or a
+        method of `metric_merging`, of a boundary map a label map. With background, interior and
+        boundary there is no choice.
     foreground : array, shape of the grid, optional
         With affinities or a boundary map: probability of an object; where it is below
-        ``certainty`` there is background. Everything is an object where omitted.
-    certainty : float
-        Interior plus boundary (or ``foreground``) from which on a pixel belongs to an object.
+        ``certainty`` there is background, but for holes of up to 100 pixels. Everything is an
+        object where omitted. Affinities with an end on the background don't count.
+    certainty : float, optional
+        Interior plus boundary (or ``foreground``) from which on a pixel belongs to an object; 0.5
+        with affinities where omitted, else 0.65.
     confidence : float
         Least peak of interior minus boundary (blurred by 1 pixel) of an object; others are
         background.
@@ -98,7 +106,8 @@ def objects(
     break_even : float, optional
         Mean boundary within (0, 1) above which two regions are two objects. Calibrated on the
         map itself where omitted; see `hiersearch.refine.calibration.break_even`. Affinities break
-        even at 1 − ``break_even``, at ½ where omitted.
+        even at 1 − ``break_even``, which is 0.3 where omitted: right for networks trained with
+        `hiersearch.losses.AffinityMetricLoss`; ½ suits calibrated probabilities.
     must_link, cannot_link
         As in `metric_merging`.
 
@@ -136,34 +145,42 @@ def objects(
     if (offsets is None) == (channels == "affinities"):
         said = "need offsets, got None" if offsets is None else f"have no use for offsets={offsets}"
         raise ValueError(f"channels {channels!r} {said}")
+    if certainty is None:
+        certainty = 0.5 if channels == "affinities" else 0.65
     _check_numbers(certainty, confidence, persistence, minimum_size, break_even)
     if channels == "background-interior-boundary":
         unused = {"superpixels": superpixels, "foreground": foreground, "break_even": break_even}
         for name, value in unused.items():
             if value is not None:
                 raise ValueError(f"channels {channels!r} have no use for {name}")
-        soft, basins, inside, peaks = _from_three(probabilities, certainty, persistence)
+        soft, basins, covered, peaks = _from_three(probabilities, certainty, persistence)
         if image is not None:
             _checked_image(image, soft.grid)
         merged = metric_merging(
             None, soft, superpixels=basins, must_link=must_link, cannot_link=cannot_link
         )
-        labels = _kept(merged.labels, inside, minimum_size, peaks, confidence)
+        labels = _kept(merged.labels, covered, minimum_size, peaks, confidence)
         return _three_result(labels, began, merged)
+    inside: NDArray[np.bool_] | None = None
     figures: dict[str, Any] = {}
-    chosen: str | ArrayLike = "guided" if superpixels is None else superpixels
+    chosen: str | ArrayLike
     if channels == "boundary":
         soft, chosen, figures = _from_boundary(probabilities, superpixels, break_even)
     else:
         assert offsets is not None
-        soft = _from_affinities(probabilities, offsets, break_even)
+        soft = SoftPartition.from_affinities(probabilities, offsets)
+    if foreground is not None:
+        sure = checked_boundary(foreground, soft.grid, "foreground") >= certainty
+        inside = _without_small_holes(sure)
+    if channels == "affinities":
+        chosen = _fragments(soft, inside) if superpixels is None else superpixels
+        soft = _shifted(soft, inside, PAIRS_BREAK_EVEN if break_even is None else break_even)
     merged = metric_merging(
         image, soft, superpixels=chosen, must_link=must_link, cannot_link=cannot_link
     )
     labels = merged.labels
-    if foreground is not None:
-        inside = checked_boundary(foreground, soft.grid, "foreground") >= certainty
-        labels = _kept(merged.labels, inside, minimum_size, None, confidence)
+    if inside is not None:
+        labels = _kept(labels, inside, minimum_size, None, confidence)
     shown = _changes(labels)[None] if channels == "boundary" else merged.probabilities
     return Refinement(
         shown, labels, Partition.from_labels(labels), _trace(labels, began, merged, figures)
@@ -257,12 +274,19 @@ def _distance(mask: NDArray[np.bool_]) -> Field:
     """Distance in pixels to the outside of a mask whose small holes are filled."""
     from scipy import ndimage
 
+    filled = _without_small_holes(mask)
+    # Where all is inside there is no outside to be far from.
+    return np.zeros(mask.shape) if filled.all() else ndimage.distance_transform_edt(filled)
+
+
+def _without_small_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
     holes, _ = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
     small = np.bincount(holes.reshape(-1)) <= LARGEST_HOLE
     small[0] = False
-    filled = mask | small[holes]
-    # Where all is inside there is no outside to be far from.
-    return np.zeros(mask.shape) if filled.all() else ndimage.distance_transform_edt(filled)
+    filled: NDArray[np.bool_] = mask | small[holes]
+    return filled
 
 
 def _basins(
@@ -363,26 +387,48 @@ def _from_boundary(
     return boundary_affinities(field, figures["break_even"]), fragments, figures
 
 
-def _own_basins(field: Field) -> NDArray[np.int32]:
-    """Watershed basins of the map blurred by a pixel, one a minimum."""
+def _own_basins(
+    field: Field, blur: float = 1.0, inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.int32]:
+    """Watershed basins of the map blurred by some pixels, one a minimum; one for the outside."""
     from scipy import ndimage
     from skimage import measure, segmentation
 
-    blurred = ndimage.gaussian_filter(field, [1.0 if side > 1 else 0.0 for side in field.shape])
+    blurred = ndimage.gaussian_filter(field, [blur if side > 1 else 0.0 for side in field.shape])
+    if inside is not None:
+        blurred[~inside] = np.inf
     low = ndimage.minimum_filter(blurred, 3) == blurred
+    if inside is not None:
+        low &= inside
     seeds = measure.label(low, connectivity=field.ndim)
-    basins: NDArray[Any] = segmentation.watershed(blurred, np.asarray(seeds))
+    basins: NDArray[Any] = segmentation.watershed(blurred, np.asarray(seeds), mask=inside)
     return compact_labels(basins)[0]
 
 
-def _from_affinities(
-    probabilities: ArrayLike, offsets: Sequence[Sequence[int]], break_even: float | None
-) -> Affinities:
-    soft = SoftPartition.from_affinities(probabilities, offsets)
-    if break_even is None:
-        return soft
+def _fragments(soft: Affinities, inside: NDArray[np.bool_] | None) -> NDArray[np.int32]:
+    """Basins of how far a pixel is apart from its nearest partners, on average."""
+    apart, count = np.zeros(soft.grid), np.zeros(soft.grid)
+    reaches = np.abs(soft.offsets).max(axis=1)
+    for row, offset in zip(soft.values, soft.offsets, strict=True):
+        if np.abs(offset).max() == reaches.min():
+            source, target = pair_slices(offset, soft.grid)
+            values = 1 - row.reshape(soft.grid)[source]
+            for end in (source, target):
+                apart[end] += values
+                count[end] += 1
+    apart /= np.maximum(count, 1)
+    if inside is not None:
+        apart[~inside] = 1
+    return _own_basins(apart, PAIRS_BLUR, inside)
+
+
+def _shifted(soft: Affinities, inside: NDArray[np.bool_] | None, break_even: float) -> Affinities:
+    """Move what breaks even to ½, and pairs that leave the inside, too: they don't count then."""
     slope = 0.5 / max(break_even, 1 - break_even)
-    moved = 0.5 + slope * (soft.values - (1 - break_even))
-    return SoftPartition.from_affinities(
-        np.clip(moved, 0, 1).reshape(soft.values.shape[0], *soft.grid), offsets
-    )
+    moved = np.clip(0.5 + slope * (soft.values - (1 - break_even)), 0, 1)
+    moved = moved.reshape(-1, *soft.grid)
+    if inside is not None:
+        for channel, offset in zip(moved, soft.offsets, strict=True):
+            source, target = pair_slices(offset, soft.grid)
+            channel[source] = np.where(inside[source] & inside[target], channel[source], 0.5)
+    return SoftPartition.from_affinities(moved, soft.offsets.tolist())

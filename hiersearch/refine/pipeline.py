@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hiersearch import _validate
+from hiersearch.device.choice import resolved
 from hiersearch.partitions.soft import READINGS, Affinities, Memberships, SoftPartition
 from hiersearch.refine.channels import soft_partition
 from hiersearch.refine.refinement import Refinement
 
 METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
+
+ON_DEVICES = ("tree_voting", "best_cut")
+"""Methods that can use a GPU."""
 
 DEFAULT_METHODS: dict[str, tuple[str, ...]] = {
     "regions": ("metric_merging",),
@@ -40,6 +44,7 @@ def refine(
     reading: str | None = None,
     method: str | Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str | None = "cpu",
 ) -> Refinement:
     """Refine a network's soft output with the help of the image that it was made of.
 
@@ -60,6 +65,9 @@ def refine(
         ``DEFAULT_METHODS`` of the reading where omitted.
     options : mapping of str to mapping, optional
         Keyword arguments of each method, e.g. ``{"tree_voting": {"trees": 1, "steps": 1}}``.
+    device : {"cpu", "cuda", "cuda:N", "auto"}
+        For the methods that can use a GPU, unless their options say otherwise: "tree_voting" and
+        "best_cut". The others work on the CPU.
 
     Returns
     -------
@@ -70,7 +78,7 @@ def refine(
     ------
     TypeError, ValueError
         If a method is unknown or can't work on the reading, if options are given to a method that
-        isn't used, and as the methods themselves.
+        isn't used, if there is no such device, and as the methods themselves.
 
     Notes
     -----
@@ -88,6 +96,7 @@ def refine(
     >>> int(found.labels[8, 8]), [step.method for step in found.trace][-1:]
     (1, ['tree_voting'])
     """
+    resolved(device)
     meaning = _reading_of(soft, reading)
     names = _checked_methods(method, meaning)
     chosen = {} if options is None else dict(options)
@@ -101,7 +110,10 @@ def refine(
     for name in names:
         if found is not None:
             soft = _refined_soft(soft, found.probabilities)
-        found = _run(name, image, soft, meaning, chosen.get(name, {}))
+        arguments = chosen.get(name, {})
+        if name in ON_DEVICES:
+            arguments = {"device": device, **arguments}
+        found = _run(name, image, soft, meaning, arguments)
         trace += found.trace
     assert found is not None
     return Refinement(found.probabilities, found.labels, found.partition, tuple(trace))

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.hierarchy._cost_kernels import dense_leaf_sums
+from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.graph import checked_channels, sides_of
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.partitions.soft import SoftPartition
 from hiersearch.refine import _voting_kernels as kernels
+from hiersearch.refine import device_voting
 from hiersearch.refine.channels import Channels, as_channels
 from hiersearch.refine.refinement import Refinement, Step
+from hiersearch.refine.voting import Ballot, KernelBallot, VotingTree
 
 STEPS_OF_A_LEVEL = 64
 """Whole steps that a grey level is divided into where images are not of uint8."""
@@ -32,16 +33,10 @@ STEPS_OF_A_LEVEL = 64
 BLURS = (0.0, 0.7)
 """σ in pixels of the copies of the image that the first and the second tree are made of."""
 
-LEAST_PROBABILITY = 1e-7
-"""What a probability is raised to before others vote: a zero could never be outvoted."""
-
 MOST_WEIGHT = 50.0
 
 SAMPLE = 2**14
 """Pixels, at even distances, by which classes are judged."""
-
-PIECE = 2**16
-"""Values that are worked on at a time: 256 kB."""
 
 
 def tree_voting(
@@ -58,6 +53,7 @@ def tree_voting(
     support: float = 0.5,
     tolerance: float = 0.2,
     measure: ArrayLike | None = None,
+    device: str | None = "cpu",
 ) -> Refinement:
     """Refine a soft output by the votes of the regions that pixels share.
 
@@ -96,6 +92,10 @@ def tree_voting(
         and scores stay.
     measure : array, shape of the grid, optional
         Non-negative weight of each pixel's vote, with an array; 1 where omitted.
+    device : {"cpu", "cuda", "cuda:N", "auto"}
+        What counts the votes; trees are made on the CPU. A GPU's means are those of exact sums,
+        rounded to single precision (:mod:`hiersearch.refine.device_voting`); the CPU sums in single
+        precision: probabilities of a photo of 512 × 512 pixels differ by 2e-6 at most.
 
     Returns
     -------
@@ -108,7 +108,8 @@ def tree_voting(
     ------
     TypeError, ValueError
         If image, soft output and trees don't share a grid, values are not finite or no
-        probabilities, a parameter is out of range, or the channels are affinities.
+        probabilities, a parameter is out of range, the channels are affinities, or there is no
+        such device.
 
     Notes
     -----
@@ -133,32 +134,37 @@ def tree_voting(
     channels = as_channels(soft, reading, measure, "tree_voting")
     _validate.checked_count(steps, "steps", 1)
     _check_numbers(weight, support, size, exponent, tolerance)
+    resolved(device)
     made: list[Step] = []
-    voters = [
-        _Voter.of(tree, _worths(tree, scale, size, exponent), tolerance, channels)
+    voting = [
+        VotingTree.of(tree, scale, size, exponent, tolerance)
         for tree, scale in _trees(image, trees, contrast, channels.grid, made)
     ]
-    before = channels.labels()
+    ballot = _ballot(channels, voting, steps, device)
+    before = ballot.labels()
     votes = np.ones(channels.values.shape[0], np.bool_)
     for number in range(steps):
         begin = time.perf_counter()
-        means = _mean_votes(channels, voters)
+        means = ballot.means()
         if number == 0 and channels.reading == "classes" and votes.size > 2 and support > 0:
-            votes = _supported(channels, before, means, support)
-        channels = channels.changed_to(_voted(channels, means, weight, votes))
-        after = channels.labels()
+            every = slice(None, None, max(1, before.size // SAMPLE))
+            weights = None if channels.measure is None else channels.measure[every]
+            votes = _supported(*ballot.sampled(means, every), before[every], weights, support)
+        ballot.count(means, weight, votes)
+        after = ballot.labels()
         figures = {
             "step": number + 1,
             "weight": float(weight),
             "abstaining": np.flatnonzero(~votes).tolist(),
-            "trees": len(voters),
-            "voting_nodes": sum(voter.parents.size for voter in voters),
+            "trees": len(voting),
+            "voting_nodes": sum(tree.parents.size for tree in voting),
             "size": size,
             "exponent": exponent,
             "changed_pixels": int(np.count_nonzero(after != before)),
         }
         made.append(Step("tree_voting", figures, time.perf_counter() - begin))
         before = after
+    channels = channels.changed_to(ballot.values())
     labels, partition = channels.result(before)
     return Refinement(channels.probabilities(), labels, partition, tuple(made))
 
@@ -290,122 +296,36 @@ def _check_numbers(
             raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Voter:
-    """A tree with what does not change from step to step."""
-
-    leaf_map: NDArray[np.int32] | None
-    """(n,) leaf of each pixel, or None where leaf p is pixel p."""
-    parents: NDArray[np.int64]
-    """(nodes,) the tree without the nodes that were passed over."""
-    worths: NDArray[np.float32]
-    """(nodes,) s of each node, 0 at the root."""
-    leaf_weights: NDArray[np.float32]
-    """(n_leaves,) measure of each leaf."""
-
-    @staticmethod
-    def of(tree: MergeTree, worths: NDArray[np.float32], tolerance: float, own: Channels) -> _Voter:
-        """Prune a tree and weigh its leaves."""
-        leaf_map = None if tree.has_pixel_leaves else tree.leaf_map.reshape(-1)
-        if own.measure is None and leaf_map is None:
-            weights = np.ones(tree.leaf_map.size, np.float32)
-        else:
-            weights = np.bincount(tree.leaf_map.reshape(-1), own.measure).astype(np.float32)
-        parents = tree.parents
-        if tree.n_nodes > 1:
-            parents, worths = kernels.pruned(parents, worths, weights.size, tolerance)
-        return _Voter(leaf_map, parents, worths, weights)
-
-    def means(self, channels: Channels) -> NDArray[np.float32]:
-        """Return M, (k, n): the mean of the votes at each pixel."""
-        if self.leaf_map is None:
-            votes = kernels.as_rows(channels.values)
-            if channels.measure is not None:
-                votes *= self.leaf_weights[:, None]
-        else:
-            measure = np.empty(0) if channels.measure is None else channels.measure
-            weights = measure.astype(np.float64, copy=False)
-            n_leaves = self.leaf_weights.size
-            sums = dense_leaf_sums(channels.values, self.leaf_map, weights, n_leaves)
-            votes = np.ascontiguousarray(sums.T, dtype=np.float32)
-        means: NDArray[Any]
-        if self.parents.size == 1:
-            # The only leaf is the root: its pixels hear each other.
-            means = votes.T / np.maximum(self.leaf_weights, np.float32(1e-30))
-        else:
-            means = kernels.mean_votes(self.parents, self.worths, votes, self.leaf_weights)
-        return np.ascontiguousarray(means if self.leaf_map is None else means[:, self.leaf_map])
-
-
-def _worths(tree: MergeTree, contrast: float, size: float, exponent: float) -> NDArray[np.float32]:
-    """Return s of each node: exp(−altitude / contrast) (1 + size / size₀)^−exponent."""
-    # Single precision: a third of the time, and as exact as the votes.
-    worths = tree.sizes.astype(np.float32)
-    worths *= np.float32(1 / size)
-    worths += np.float32(1)
-    np.log(worths, out=worths)
-    worths *= np.float32(-exponent)
-    worths -= (tree.altitudes / contrast).astype(np.float32)
-    np.exp(worths, out=worths)
-    if tree.n_nodes > 1:
-        worths[tree.root] = 0.0
-    return worths
-
-
-def _mean_votes(channels: Channels, voters: list[_Voter]) -> NDArray[np.float32]:
-    """Return M, (k, n): the mean over the trees."""
-    means = voters[0].means(channels)
-    for voter in voters[1:]:
-        means += voter.means(channels)
-    if len(voters) > 1:
-        means *= np.float32(1 / len(voters))
-    return means
+def _ballot(
+    channels: Channels, trees: Sequence[VotingTree], steps: int, device: str | None
+) -> Ballot:
+    k, n = channels.values.shape
+    nodes = sum(tree.parents.size for tree in trees)
+    where = resolved(device, device_voting.work_of_votes(n, nodes, k, steps))
+    if where.on_kernels:
+        return KernelBallot(channels, trees)
+    return device_voting.DeviceBallot(channels, trees, where)
 
 
 def _supported(
-    channels: Channels,
-    labels: NDArray[np.int32],
+    values: NDArray[np.float32],
     means: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    measure: NDArray[Any] | None,
     support: float,
 ) -> NDArray[np.bool_]:
     """Return which classes votes favour at this share of their own pixels, (k,).
 
-    A class without pixels votes. O(k · pixels of the sample).
+    Of a sample of pixels: probabilities and mean votes (k, pixels), labels and measure (pixels,).
+    A class without pixels votes. O(k · pixels).
     """
-    k, n = means.shape
-    every = slice(None, None, max(1, n // SAMPLE))
-    own = labels[every]
-    surest = channels.values[:, every].max(axis=0).astype(np.float64)
+    k = values.shape[0]
+    surest = values.max(axis=0).astype(np.float64)
     # Odds of 100 at most.
     weights = surest / (1.01 - np.minimum(surest, 1))
-    if channels.measure is not None:
-        weights *= channels.measure[every]
-    favoured = means[:, every].argmax(axis=0) == own
-    share = np.bincount(own, weights * favoured, minlength=k)
-    found: NDArray[np.bool_] = share >= support * np.bincount(own, weights, minlength=k)
+    if measure is not None:
+        weights *= measure
+    favoured = means.argmax(axis=0) == labels
+    share = np.bincount(labels, weights * favoured, minlength=k)
+    found: NDArray[np.bool_] = share >= support * np.bincount(labels, weights, minlength=k)
     return found if found.any() else ~found
-
-
-def _voted(
-    channels: Channels, means: NDArray[np.float32], weight: float, votes: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """P · exp(weight · M), normalised, in the place of M; classes without a vote keep their rank.
-
-    Their P is raised by what the largest of the others is: they win where they have won before.
-    """
-    abstain = not votes.all()
-    # Pieces that stay in the cache from one operation to the next.
-    width = max(1, PIECE // means.shape[0])
-    for start in range(0, means.shape[1], width):
-        piece = means[:, start : start + width]
-        # Up to rounding M is at most 1: taking 1 off keeps the exponential from overflowing.
-        piece -= np.float32(1)
-        piece *= np.float32(weight)
-        np.exp(piece, out=piece)
-        own = np.maximum(channels.values[:, start : start + width], np.float32(LEAST_PROBABILITY))
-        piece *= own
-        if abstain:
-            largest = piece[votes].max(axis=0)
-            piece[~votes] = own[~votes] * (largest / own[votes].max(axis=0))
-        piece /= piece.sum(axis=0)
-    return means

@@ -58,6 +58,11 @@ def some_sparse(rng, grid):
     return SoftPartition.from_sparse(values, channels, n_channels=k), dense
 
 
+everywhere = pytest.mark.parametrize(
+    "device", ["cpu", "cpu:torch", pytest.param("cuda", marks=pytest.mark.gpu)]
+)
+
+
 def cases(test):
     return settings(deadline=None, max_examples=60)(given(SEEDS, GRIDS, MEASURES)(test))
 
@@ -270,9 +275,10 @@ def test_tables_too_large_for_an_array_give_the_same_distances(kind):
     )
 
 
+@everywhere
 @pytest.mark.parametrize("kind", ["none", "int", "float"])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_one_to_many_and_pairwise_equal_one_to_one(kind, normalized):
+def test_one_to_many_and_pairwise_equal_one_to_one(kind, normalized, device):
     rng = np.random.default_rng(3)
     grid = (9, 11)
     measure = some_measure(kind, rng, grid)
@@ -283,37 +289,40 @@ def test_one_to_many_and_pairwise_equal_one_to_one(kind, normalized):
         SoftPartition.from_affinities(rng.random((2, *grid)), [(0, 1), (1, 0)]),
     ]
     options = {"measure": measure, "normalized": normalized}
+    many = {**options, "device": device}
     one_to_one = np.array([[distance(a, b, **options) for b in maps] for a in maps])
     exact = not normalized and kind != "float"
     for matrix in (
-        np.stack([distances(a, maps, **options) for a in maps]),
-        pairwise_distances(maps, **options),
-        pairwise_distances(maps, maps, **options),
+        np.stack([distances(a, maps, **many) for a in maps]),
+        pairwise_distances(maps, **many),
+        pairwise_distances(maps, maps, **many),
         pairwise_distances(
             [Partition.from_labels(m, measure=measure) for m in maps],
-            **{**options, "measure": None},
+            **{**many, "measure": None},
         ),
     ):
         assert matrix.dtype == (np.int64 if exact else np.float64)
         np.testing.assert_allclose(matrix, one_to_one, rtol=1e-12, atol=1e-9)
     for soft in softs:
         expected = [distance(soft, b, **options) for b in maps]
-        assert distances(soft, maps, **options) == pytest.approx(expected)
-    matrix = pairwise_distances([*softs, maps[0]], maps, **options)
+        assert distances(soft, maps, **many) == pytest.approx(expected)
+    matrix = pairwise_distances([*softs, maps[0]], maps, **many)
     assert matrix.shape == (4, 6)
     assert matrix[0] == pytest.approx([distance(softs[0], b, **options) for b in maps])
     assert matrix[3] == pytest.approx(one_to_one[0])
 
 
-def test_collections_may_be_empty_or_of_one():
+@everywhere
+def test_collections_may_be_empty_or_of_one(device):
     a = np.array([[0, 1]])
-    assert distances(a, []).shape == (0,)
-    assert pairwise_distances([]).shape == (0, 0)
-    assert pairwise_distances([], [a]).shape == (0, 1)
-    assert pairwise_distances([a], []).shape == (1, 0)
-    assert pairwise_distances([a]).tolist() == [[0.0]]
-    assert pairwise_distances([a], normalized=False).dtype == np.int64
-    assert pairwise_distances([a, a], measure=[[1, 2]], normalized=False).tolist() == [[0, 0]] * 2
+    assert distances(a, [], device=device).shape == (0,)
+    assert pairwise_distances([], device=device).shape == (0, 0)
+    assert pairwise_distances([], [a], device=device).shape == (0, 1)
+    assert pairwise_distances([a], [], device=device).shape == (1, 0)
+    assert pairwise_distances([a], device=device).tolist() == [[0.0]]
+    assert pairwise_distances([a], normalized=False, device=device).dtype == np.int64
+    options = {"measure": [[1, 2]], "normalized": False, "device": device}
+    assert pairwise_distances([a, a], **options).tolist() == [[0, 0]] * 2
 
 
 def test_a_measure_carried_by_one_counts_for_both():
@@ -329,7 +338,8 @@ def test_a_measure_carried_by_one_counts_for_both():
     assert distance(a, carrying, measure=np.ones((1, 4), int), normalized=False) == 6
 
 
-def test_candidates_with_measures_of_their_own_are_each_compared_under_it():
+@everywhere
+def test_candidates_with_measures_of_their_own_are_each_compared_under_it(device):
     rng = np.random.default_rng(0)
     labels = rng.integers(1, 4, (5, 6))
     query = rng.integers(0, 3, (5, 6))
@@ -338,7 +348,7 @@ def test_candidates_with_measures_of_their_own_are_each_compared_under_it():
     for q in (query, SoftPartition.from_regions(some_soft(rng, (5, 6)))):
         expected = [distance(q, c) for c in candidates]
         assert len(set(expected)) == 4
-        assert distances(q, candidates).tolist() == pytest.approx(expected)
+        assert distances(q, candidates, device=device).tolist() == pytest.approx(expected)
 
 
 def test_two_different_measures_are_refused():
@@ -350,23 +360,32 @@ def test_two_different_measures_are_refused():
     assert distance(a, b, measure=[[1, 1]]) == 0
 
 
-def test_grids_that_differ_are_refused_by_name():
+@everywhere
+def test_grids_that_differ_are_refused_by_name(device):
     a, b = np.zeros((2, 3), int), np.zeros((3, 2), int)
     message = r"a and b must share one grid, got \(2, 3\) and \(3, 2\)"
     for function in (distance, jaccard_distance, comembership_distance, contingency_table):
         with pytest.raises(ValueError, match=message):
             function(a, b)
     with pytest.raises(ValueError, match=r"query and candidates\[1\] must share one grid"):
-        distances(a, [a, b])
+        distances(a, [a, b], device=device)
     ones = np.ones((2, 3))
     with pytest.raises(ValueError, match=r"partitions\[0\] and partitions\[1\] must share one gr"):
-        pairwise_distances([a, b], measure=ones)
+        pairwise_distances([a, b], measure=ones, device=device)
     with pytest.raises(ValueError, match=r"partitions\[0\] and others\[0\] must share one grid"):
-        pairwise_distances([a], [b], measure=ones)
+        pairwise_distances([a], [b], measure=ones, device=device)
     with pytest.raises(ValueError, match="must share one grid"):
-        pairwise_distances([a, b])
+        pairwise_distances([a, b], device=device)
     with pytest.raises(ValueError, match=r"measure must have the grid's shape \(2, 3\)"):
         distance(a, a, measure=ones.T)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    a = np.array([[0, 1]])
+    for function in (lambda **o: distances(a, [a], **o), lambda **o: pairwise_distances([a], **o)):
+        with pytest.raises(ValueError, match="device must be cpu, cuda, cuda:N or auto, got 'GPU'"):
+            function(device="GPU")
+        assert function(device="auto").reshape(-1).tolist() == [0.0]
 
 
 def test_floating_label_maps_are_refused_with_the_way_out():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiersearch import Partition, distance
+from hiersearch import Partition, SoftPartition, distance, distances
 from hiersearch.metric.run_arrays import RunArrays
 
 
@@ -50,3 +50,73 @@ def test_says_what_is_wrong():
         RunArrays.of([np.zeros((2, 3), int), np.zeros((3, 2), int)])
     with pytest.raises(ValueError, match="query"):
         RunArrays.of([np.zeros((2, 3), int)]).distances(np.zeros((3, 2), int))
+
+
+def some_soft(rng, grid, k):
+    return SoftPartition.from_regions(np.moveaxis(rng.dirichlet(np.ones(k), size=grid), -1, 0))
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_soft_queries_are_taken_too(seed, weighted):
+    rng = np.random.default_rng(seed)
+    grid = tuple(rng.integers(1, 8, size=2).tolist())
+    measure = rng.random(grid) + 0.1 if weighted else None
+    maps = [rng.integers(0, rng.integers(1, 6), size=grid) for _ in range(4)]
+    many = RunArrays.of([Partition.from_labels(labels, measure=measure) for labels in maps])
+    soft = some_soft(rng, grid, int(rng.integers(1, 6)))
+    expected = distances(soft, maps, measure=measure)
+    assert many.distances(soft) == pytest.approx(expected, abs=1e-12)
+    sparse = SoftPartition.from_sparse(
+        rng.dirichlet(np.ones(2), size=grid).transpose(2, 0, 1),
+        rng.integers(0, 5, size=(2, *grid)),
+    )
+    expected = distances(sparse, maps, measure=measure)
+    assert many.distances(sparse) == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_queries_give_the_rows_of_single_ones():
+    rng = np.random.default_rng(1)
+    maps = [rng.integers(0, 4, size=(6, 7)) for _ in range(70)]
+    many = RunArrays.of(maps)
+    affinities = SoftPartition.from_affinities(rng.random((1, 6, 7)), [(0, 1)])
+    queries = [maps[0], some_soft(rng, (6, 7), 3), affinities, maps[3]]
+    for normalized in (True, False):
+        found = many.distances_many(queries, normalized=normalized)
+        for row, query in zip(found, queries, strict=True):
+            assert row.tolist() == many.distances(query, normalized=normalized).tolist()
+            assert row == pytest.approx(distances(query, maps, normalized=normalized))
+    assert many.distances_many(maps[:2], normalized=False).dtype == np.int64
+    assert many.distances_many([]).shape == (0, 70)
+
+
+def test_a_device_takes_the_queries_that_fit_and_the_cpu_the_rest():
+    rng = np.random.default_rng(2)
+    maps = [rng.integers(0, 4, size=(6, 7)) for _ in range(5)]
+    many = RunArrays.of(maps)
+    affinities = SoftPartition.from_affinities(rng.random((1, 6, 7)), [(0, 1)])
+    queries = [maps[0], some_soft(rng, (6, 7), 3), affinities, maps[3]]
+    expected = many.distances_many(queries)
+    for device in ("cpu", "auto", "cpu:torch"):
+        assert many.distances_many(queries, device=device) == pytest.approx(expected, abs=1e-12)
+        found = many.distances(maps[0], normalized=False, device=device)
+        assert found.tolist() == many.distances(maps[0], normalized=False).tolist()
+
+
+def test_one_partition_with_a_measure_lends_it_to_all():
+    rng = np.random.default_rng(3)
+    measure = rng.integers(1, 5, size=(3, 4))
+    maps = [rng.integers(0, 3, size=(3, 4)) for _ in range(3)]
+    one = Partition.from_labels(maps[1], measure=measure)
+    many = RunArrays.of([maps[0], one, maps[2]])
+    expected = distances(maps[0], maps, measure=measure, normalized=False)
+    assert many.distances(maps[0], normalized=False).tolist() == expected.tolist()
+    with pytest.raises(ValueError, match="same measure"):
+        RunArrays.of([maps[0], one, Partition.from_labels(maps[2], measure=measure + 1)])
+
+
+def test_devices_are_checked():
+    many = RunArrays.of([np.zeros((2, 3), int)])
+    with pytest.raises(ValueError, match="device must be cpu, cuda, cuda:N or auto, got 'tpu'"):
+        many.distances(np.zeros((2, 3), int), device="tpu")
+    with pytest.raises(TypeError, match="device must be a string"):
+        many.distances_many([], device=0)

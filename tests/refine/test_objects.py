@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage.io import imread
 from skimage.metrics import adapted_rand_error
 
+from hiersearch.partitions.soft import pair_slices
 from hiersearch.refine.objects import boundary_affinities, objects
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -213,7 +214,7 @@ def test_affinities_with_a_repulsive_long_range_part_what_short_ones_join():
     values[2] = 0.9
     values[2, :, 8:16] = 0.05
     leaves = (np.arange(32) // 4)[None] + 8 * (np.arange(24) // 4)[:, None]
-    settings = {"channels": "affinities", "superpixels": leaves}
+    settings = {"channels": "affinities", "superpixels": leaves, "break_even": 0.5}
     found = objects(None, values, offsets=offsets, **settings)
     assert np.array_equal(found.labels, labels)
     short = objects(None, values[:2], offsets=offsets[:2], **settings)
@@ -222,23 +223,85 @@ def test_affinities_with_a_repulsive_long_range_part_what_short_ones_join():
 
 def test_foreground_leaves_the_background_out():
     values = np.full((2, 20, 20), 0.9, np.float32)
-    values[1, :, 9] = values[1, 9] = 0.0
     values[0, 9] = 0.0
     foreground = np.ones((20, 20))
     foreground[:, :5] = 0
     found = objects(
         None, values, channels="affinities", offsets=[(1, 0), (0, 1)], foreground=foreground
-    )
-    assert (found.labels[:, :5] == 0).all()
-    assert (found.labels[:, 5:] > 0).all()
+    ).labels
+    assert (found[:, :5] == 0).all()
+    # A seam without affinity parts the rest in two.
+    assert np.unique(found[:10, 5:]).tolist() == [1]
+    assert np.unique(found[10:, 5:]).tolist() == [2]
+
+
+def true_affinities(labels, offsets, sure=0.9):
+    """Affinities of a label map, uncertain by ``sure`` on both sides; those of 0 are noise."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(size=(len(offsets), *labels.shape)).astype(np.float32)
+    for channel, offset in zip(values, offsets, strict=True):
+        source, target = pair_slices(np.array(offset), labels.shape)
+        a, b = labels[source], labels[target]
+        channel[source] = np.where((a == 0) & (b == 0), channel[source], 0.5 - sure / 2)
+        channel[source][(a == b) & (a > 0)] = 0.5 + sure / 2
+    return values
+
+
+@pytest.mark.parametrize(("grid", "ndim"), [((50, 60), 2), ((16, 20, 30), 3)])
+def test_touching_objects_come_apart_whatever_the_affinities_of_the_background(grid, ndim):
+    radius = 10 if ndim == 2 else 6
+    middle = [side // 2 for side in grid]
+    centres = [(*middle[:-1], middle[-1] - radius + 1), (*middle[:-1], middle[-1] + radius - 1)]
+    truth, _ = discs(centres, radius, grid)
+    axes = np.eye(ndim, dtype=int)
+    offsets = [tuple((axis * step).tolist()) for step in (1, 3, 6) for axis in axes]
+    values = true_affinities(truth, offsets)
+    settings = {"channels": "affinities", "offsets": offsets}
+    found = objects(None, values, foreground=0.8 * (truth > 0) + 0.1, **settings).labels
+    assert np.array_equal(found, truth) or np.array_equal(found, (3 - truth) * (truth > 0))
+
+
+def test_a_small_hole_in_the_foreground_belongs_to_the_object_around_it():
+    truth, _ = discs([(20, 20)], 12, (40, 40))
+    foreground = (truth > 0).astype(float)
+    foreground[18:22, 18:22] = 0
+    offsets = [(0, 1), (1, 0)]
+    values = true_affinities(truth, offsets)
+    found = objects(None, values, channels="affinities", offsets=offsets, foreground=foreground)
+    assert np.array_equal(found.labels, truth)
+
+
+def test_no_foreground_is_all_background_and_small_objects_are_none():
+    offsets = [(0, 1), (1, 0)]
+    values = np.full((2, 12, 12), 0.9)
+    settings = {"channels": "affinities", "offsets": offsets}
+    assert objects(None, values, foreground=np.zeros((12, 12)), **settings).labels.max() == 0
+    single = np.zeros((12, 12))
+    single[3, 3] = single[7, 7:9] = 1
+    assert objects(None, values, foreground=single, **settings).labels.max() == 0
+    kept = objects(None, values, foreground=single, minimum_size=1, **settings).labels
+    assert kept.max() == 2
+    assert (kept > 0).sum() == 3
+
+
+def test_a_method_of_superpixels_divides_the_image():
+    image = np.repeat([[0] * 10 + [255] * 10], 20, axis=0).astype(np.uint8)
+    values = np.full((2, 20, 20), 0.9)
+    values[0, :, 9] = 0.1
+    offsets = [(0, 1), (1, 0)]
+    found = objects(image, values, channels="affinities", offsets=offsets, superpixels="guided")
+    assert found.partition.n_regions == 2
 
 
 def test_break_even_moves_affinities():
     values = np.full((2, 12, 12), 0.4, np.float32)
     offsets = [(1, 0), (0, 1)]
     settings = {"channels": "affinities", "offsets": offsets, "superpixels": "pixels"}
-    assert objects(None, values, **settings).partition.n_regions == 144
+    assert objects(None, values, break_even=0.5, **settings).partition.n_regions == 144
     assert objects(None, values, break_even=0.8, **settings).partition.n_regions == 1
+    # Where it is omitted, pairs break even at 0.7.
+    counts = [objects(None, 0 * values + c, **settings).partition.n_regions for c in (0.69, 0.71)]
+    assert counts == [144, 1]
 
 
 OK = np.full((3, 8, 8), 1 / 3)
