@@ -37,9 +37,9 @@ def two_classes(case: NucleiCase) -> tuple[NDArray[np.float32], Labels]:
 
 
 def three_classes(case: NucleiCase) -> tuple[NDArray[np.float32], Labels]:
-    from benchmarks.train_nuclei import three_classes as truth_of
+    from hiersearch.networks.channels import three_classes as truth_of
 
-    return case.probabilities, truth_of(case.truth, 1)
+    return case.probabilities, truth_of(case.truth)
 
 
 def dense_crf(setting: tuple[int, int, int]) -> Method:

@@ -1,4 +1,4 @@
-"""The command line: ``hiersearch demo``, ``match``, ``compare`` and ``index``.
+"""The command line: ``hiersearch demo``, ``match``, ``refine``, ``train``, ``compare``, ``index``.
 
 Only Typer is imported here; each command imports what it needs once it runs, so that help and
 usage errors come at once. Exit codes: 0 success, 1 damage found by ``index verify``, 2 usage or bad
@@ -15,6 +15,7 @@ from hiersearch.cli.errors import PlainErrors
 from hiersearch.cli.index import index
 from hiersearch.cli.match import match
 from hiersearch.cli.refine import refine
+from hiersearch.cli.train import train
 
 app = typer.Typer(
     name="hiersearch",
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(match)
 app.command()(refine)
+app.command()(train)
 app.command()(compare)
 app.add_typer(index)
 

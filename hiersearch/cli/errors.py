@@ -16,6 +16,13 @@ class UsageError(ValueError):
     """Options that do not go together."""
 
 
+class Interrupted(Exception):
+    """The user has interrupted a command that has something to say about it.
+
+    Typer would swallow the words of a KeyboardInterrupt.
+    """
+
+
 class PlainErrors(TyperGroup):
     """A group of commands whose errors are single sentences.
 
@@ -24,10 +31,13 @@ class PlainErrors(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and leave with its exit code."""
+        reason = ""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
+        except Interrupted as error:
+            code, reason = INTERRUPTED, f": {error}"
         except Exception as error:
             message = sentence(error)
             if message is None:
@@ -35,7 +45,7 @@ class PlainErrors(TyperGroup):
             print(f"hiersearch: error: {message}", file=sys.stderr)
             code = BAD_INPUT
         if code == INTERRUPTED:
-            print("hiersearch: interrupted", file=sys.stderr)
+            print(f"hiersearch: interrupted{reason}", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from hiersearch.cli import inputs
 from hiersearch.cli.errors import UsageError
 from hiersearch.partitions import Partition, SoftPartition
-from hiersearch.partitions.files import read_image, read_label_map, read_probabilities
+from hiersearch.partitions.files import (
+    read_image,
+    read_label_map,
+    read_plain_image,
+    read_probabilities,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +57,10 @@ def read_query(
         return _soft(inputs.target_of(channels, reading, steps, str(path)), path)
     if network is None:
         return Query.of_labels(read_label_map(path), path.name)
-    image = inputs.opened_image(path)
-    channels, _ = inputs.network_channels(image, network, activation, network_reading or "objects")
-    if network_reading is not None:
-        source = f"output of network {network}"
-        return _soft(inputs.target_of(channels, network_reading, steps, source), path)
-    from hiersearch.networks import nuclei_target
-
-    return Query(nuclei_target(channels), path.name, "soft output, read as objects")
+    image = read_plain_image(path)
+    loaded = inputs.opened_network(network, network_reading, activation, offsets)
+    target = inputs.target_of_network(loaded, loaded(image), network)
+    return Query(target, path.name, f"soft output, read as {loaded.reading}")
 
 
 def _soft(target: SoftPartition, path: Path) -> Query:

@@ -8,7 +8,17 @@ import typer
 
 from hiersearch.cli.console import progress, progress_bar, write_json
 from hiersearch.cli.errors import UsageError
-from hiersearch.cli.options import ACTIVATIONS, READINGS, SHIPPED, Offsets, Quiet, Reading
+from hiersearch.cli.options import (
+    ACTIVATIONS,
+    READINGS,
+    SHIPPED,
+    Device,
+    Offsets,
+    Quiet,
+    Reading,
+    check_device,
+    check_reading,
+)
 from hiersearch.cli.outputs import checked_folder
 
 USUAL_K = 10
@@ -63,6 +73,7 @@ def search(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Skip the proof that nothing nearer is left out.")
     ] = False,
+    device: Device = "cpu",
     out: Annotated[
         Path | None, typer.Option(help="Folder for a contact sheet (PNG) and the result (JSON).")
     ] = None,
@@ -75,6 +86,7 @@ def search(
     """
     _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
     _check_amount(k, radius, approximate)
+    check_device(device)
     folder = None if out is None else checked_folder(out)
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
@@ -105,10 +117,14 @@ def search(
         begin = time.perf_counter()
         with progress("Searching", as_json):
             if radius is not None:
-                found = index.search_radius(asked.partition, radius, where=condition)
+                found = index.search_radius(asked.partition, radius, where=condition, device=device)
             else:
                 found = index.search(
-                    asked.partition, k or USUAL_K, where=condition, approximate=approximate
+                    asked.partition,
+                    k or USUAL_K,
+                    where=condition,
+                    approximate=approximate,
+                    device=device,
                 )
         seconds["search"] = time.perf_counter() - begin
         summary = index_results.search_summary(found, asked, index, path, condition, seconds)
@@ -154,8 +170,8 @@ def _check_query(
     ):
         if value is not None and not allowed:
             raise UsageError(f"{name} is for {needed} only, got {value!r}")
-    if reads and reading is None:
-        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
+    if soft:
+        check_reading(reading)
     if reading == "affinities" and offsets is None:
         raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
 

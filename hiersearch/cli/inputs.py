@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.cli.errors import UsageError
+from hiersearch.cli.options import SHIPPED, check_offsets, check_reading
 from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_image, read_label_map, read_probabilities
 
+if TYPE_CHECKING:
+    from hiersearch.networks import Network
+
 # What may hold a bare boundary map, without an axis of channels.
 MAP_ENDINGS = (".npy", ".png", ".tif", ".tiff")
-
-
-def opened_image(path: Path) -> NDArray[Any]:
-    """Read an image; an alpha channel that is opaque everywhere says nothing and is dropped."""
-    image = read_image(path)
-    if path.suffix.lower() == ".png" and image.ndim == 3 and image.shape[-1] in (2, 4):
-        alpha = image[..., -1]
-        if (alpha == np.iinfo(alpha.dtype).max).all():
-            image = image[..., :-1]
-    if image.ndim == 3 and image.shape[-1] == 1:
-        return np.ascontiguousarray(image[..., 0])
-    return np.ascontiguousarray(image)
 
 
 def possible_grids(image: NDArray[Any]) -> list[tuple[int, ...]]:
@@ -132,19 +125,48 @@ def target_of(
         raise UsageError(f"{source}: {error}") from error
 
 
-def network_channels(
-    image: NDArray[Any], network: str, activation: str | None, reading: str
-) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-    """Run the shipped network or one from a file: probabilities (k, H, W) and channel names."""
-    from hiersearch.networks import load_network, nuclei_network
+def opened_network(
+    name: str, reading: str | None, activation: str | None, offsets: str | None
+) -> Network:
+    """Open the shipped network or one from a file, so that it knows its reading.
 
-    if network == "nuclei":
-        loaded = nuclei_network()
-    else:
-        # A softmax over channels that exclude each other; boundaries and affinities don't.
-        usual = "softmax" if reading in ("regions", "classes") else "sigmoid"
-        loaded = load_network(network, activation=activation or usual)  # type: ignore[arg-type]
-    return loaded(image), loaded.channels
+    Raises
+    ------
+    UsageError
+        If neither file nor options say what the channels mean, or they contradict one another.
+    FileFormatError, OSError, MissingExtraError
+        As :func:`hiersearch.networks.load_network`.
+    """
+    from hiersearch.networks import load_network, nuclei_network
+    from hiersearch.networks.loading import trained_header
+
+    if name == SHIPPED:
+        return nuclei_network()
+    steps = None if offsets is None else tuple(tuple(step) for step in parsed_offsets(offsets))
+    header = trained_header(name)
+    if header is not None:
+        for option, given, own in (
+            ("--reading", reading, header.reading),
+            ("--activation", activation, header.activation),
+            ("--offsets", steps, header.offsets),
+        ):
+            if given not in (None, own):
+                raise UsageError(f"{option} is fixed for --network {name}, got {given!r}")
+        return load_network(name)
+    check_reading(reading)
+    check_offsets(reading, offsets)
+    # A softmax over channels that exclude each other; boundaries and affinities don't.
+    usual = "softmax" if reading in ("regions", "classes") else "sigmoid"
+    loaded = load_network(name, activation=activation or usual)  # type: ignore[arg-type]
+    return replace(loaded, reading=reading, offsets=steps)
+
+
+def target_of_network(network: Network, channels: NDArray[Any], name: str) -> SoftPartition:
+    """Read the channels of a network as a target; a fault is reported with its name."""
+    try:
+        return network.target(channels)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"output of network {name}: {error}") from error
 
 
 def labels_on_grid(path: Path, grid: tuple[int, ...], name: str) -> NDArray[np.integer[Any]]:

@@ -11,12 +11,13 @@ from hiersearch.cli.console import progress, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ChannelAxis,
+    Device,
     Network,
     Offsets,
     Quiet,
     Reading,
     check_choice,
-    check_offsets,
+    check_device,
     check_source,
 )
 from hiersearch.cli.outputs import checked_folder
@@ -91,25 +92,28 @@ def match(
     overview: Annotated[
         bool, typer.Option("--overview", help="Also draw all steps and the curve in one figure.")
     ] = False,
+    device: Device = "cpu",
     as_json: Quiet = False,
 ) -> None:
     """Find the partition of IMAGE's hierarchy that is nearest to a network's soft output.
 
-    Give --soft FILE or --network FILE with --reading, or --network nuclei.
+    Give --soft FILE or --network FILE with --reading, --network nuclei, or a network of
+    'hiersearch train'.
 
     Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
-    check_source(soft, network, reading, channel_axis, activation)
-    check_offsets(reading, offsets)
+    check_source(soft, network, reading, channel_axis, activation, offsets)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
+    check_device(device)
     folder = checked_folder(Path(f"{image.stem}-match") if out is None else out)
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
     with progress("Reading", as_json):
         from hiersearch.cli import inputs
+        from hiersearch.partitions.files import read_plain_image
 
         steps = None if offsets is None else inputs.parsed_offsets(offsets)
-        pixels = inputs.opened_image(image)
+        pixels = read_plain_image(image)
         seconds["reading"] = time.perf_counter() - begin
     begin = time.perf_counter()
     with progress("Preparing the soft output", as_json):
@@ -120,10 +124,10 @@ def match(
             target = inputs.target_of(channels, reading, steps, str(soft))
         else:
             assert network is not None
-            channels, names = inputs.network_channels(
-                pixels, network, activation, reading or "objects"
-            )
-            target = _network_target(channels, network, reading, steps)
+            loaded = inputs.opened_network(network, reading, activation, offsets)
+            reading, names = loaded.reading, loaded.channels
+            channels = loaded(pixels)
+            target = inputs.target_of_network(loaded, channels, network)
         seconds["soft output" if network is None else "network"] = time.perf_counter() - begin
     leaves: str | NDArray[Any] = superpixels
     if superpixels not in SUPERPIXELS:
@@ -144,11 +148,10 @@ def match(
             apart=markers,
             class_weight=class_weight,
             top=top,
+            device=device,
         )
     source = {"network": str(network)} if soft is None else {"soft": str(soft)}
-    job = Job(
-        str(image), source, reading or "objects", superpixels, linkage, class_weight, overview
-    )
+    job = Job(str(image), source, str(reading), superpixels, linkage, class_weight, overview)
     with progress("Drawing", as_json):
         summary = write_results(
             folder,
@@ -163,18 +166,6 @@ def match(
         write_json(summary)
     else:
         print_results(summary)
-
-
-def _network_target(
-    channels: "NDArray[Any]", network: str, reading: str | None, steps: list[list[int]] | None
-) -> Any:
-    from hiersearch.cli.inputs import target_of
-
-    if reading is not None:
-        return target_of(channels, reading, steps, f"output of network {network}")
-    from hiersearch.networks import nuclei_target
-
-    return nuclei_target(channels)
 
 
 def _check_search(

@@ -14,7 +14,8 @@ SHIPPED = "nuclei"
 Network = Annotated[
     str | None,
     typer.Option(
-        help=f"A network to run: TorchScript, ONNX, or {SHIPPED!r} for the shipped one.",
+        help=f"A network to run: from 'hiersearch train', TorchScript, ONNX, or {SHIPPED!r} for "
+        "the shipped one.",
         metavar=f"FILE|{SHIPPED}",
     ),
 ]
@@ -30,6 +31,13 @@ Offsets = Annotated[
     str | None,
     typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="What does the heavy work: cpu, cuda, cuda:N, or auto (a GPU where it pays).",
+        metavar="NAME",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
 
 
@@ -39,8 +47,13 @@ def check_source(
     reading: str | None,
     channel_axis: int | None,
     activation: str | None,
+    offsets: str | None,
 ) -> None:
-    """Check that one source is given, with the options that belong to it."""
+    """Check that one source is given, with the options that belong to it.
+
+    What the channels of a network from a file mean may be said by the file: it is checked when
+    that is opened.
+    """
     if (soft is None) == (network is None):
         got = "both" if soft is not None else "neither"
         raise UsageError(f"give exactly one of --soft and --network, got {got}")
@@ -50,8 +63,8 @@ def check_source(
         for name, value in (("--reading", reading), ("--activation", activation)):
             if value is not None:
                 raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
-    elif reading is None:
-        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
+    elif network is None:
+        check_reading(reading)
     if soft is None and channel_axis is not None:
         raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
     if soft is not None and activation is not None:
@@ -59,6 +72,14 @@ def check_source(
             f"--activation is for --network only, got {activation!r} with --soft, "
             "which must hold probabilities"
         )
+    if network is None or network == SHIPPED or reading is not None:
+        check_offsets(reading, offsets)
+
+
+def check_reading(reading: str | None) -> None:
+    """Check that it is said what the channels mean."""
+    if reading is None:
+        raise UsageError(f"--reading must say what the channels mean, one of {', '.join(READINGS)}")
 
 
 def check_offsets(reading: str | None, offsets: str | None) -> None:
@@ -67,6 +88,16 @@ def check_offsets(reading: str | None, offsets: str | None) -> None:
         raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
     if reading != "affinities" and offsets is not None:
         raise UsageError(f"--offsets is for --reading affinities only, got {offsets!r}")
+
+
+def check_device(device: str) -> None:
+    """Check that there is such a device, before anything is read."""
+    from hiersearch.device.choice import resolved
+
+    try:
+        resolved(device)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
 
 
 def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:

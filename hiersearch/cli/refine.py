@@ -9,13 +9,13 @@ from hiersearch.cli.console import write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ACTIVATIONS,
-    SHIPPED,
     ChannelAxis,
+    Device,
     Network,
     Offsets,
     Quiet,
     Reading,
-    check_offsets,
+    check_device,
     check_source,
 )
 from hiersearch.cli.outputs import checked_folder
@@ -69,27 +69,32 @@ def refine(
         Path | None,
         typer.Option(help="Folder to write to; IMAGE's name with -refined unless given."),
     ] = None,
+    device: Device = "cpu",
     as_json: Quiet = False,
 ) -> None:
     """Refine a network's soft output with the help of IMAGE.
 
-    Give --soft FILE or --network FILE with --reading, or --network nuclei.
+    Give --soft FILE or --network FILE with --reading, --network nuclei, or a network of
+    'hiersearch train'.
 
     Writes the label map (PNG or TIFF, and NPY), the refined probabilities, a picture of before,
     after and changed pixels, and a summary in JSON with the trace.
     """
-    check_source(soft, network, reading, channel_axis, activation)
-    check_offsets(reading, offsets)
+    check_source(soft, network, reading, channel_axis, activation, offsets)
+    check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
         raise UsageError(f"--ignore is for --truth only, got {ignore}")
-    if network == SHIPPED:
-        reading = "objects"
-    assert reading is not None
     folder = checked_folder(Path(f"{image.stem or 'images'}-refined") if out is None else out)
+    from hiersearch.cli import inputs
     from hiersearch.cli.refining import Job, print_refined, refine_all
 
-    job = Job(network, reading, channel_axis, offsets, activation, methods, ignore)
+    loaded = None
+    if network is not None:
+        loaded = inputs.opened_network(network, reading, activation, offsets)
+        reading = loaded.reading
+    steps = None if offsets is None else inputs.parsed_offsets(offsets)
+    job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device)
     summary: dict[str, Any] = refine_all(image, soft, truth, folder, job, quiet=as_json)
     if as_json:
         write_json(summary)

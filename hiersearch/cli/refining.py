@@ -19,11 +19,12 @@ from hiersearch.cli.console import as_json, print_line, print_table, progress
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.outputs import staged
 from hiersearch.partitions import SoftPartition
-from hiersearch.partitions.files import write_atomically, write_label_map
+from hiersearch.partitions.files import read_plain_image, write_atomically, write_label_map
 from hiersearch.partitions.soft import Affinities, Memberships, pair_slices
 from hiersearch.refine.pipeline import refine
 
 if TYPE_CHECKING:
+    from hiersearch.networks import Network
     from hiersearch.refine.refinement import Refinement
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
@@ -48,20 +49,29 @@ Labels = NDArray[np.integer[Any]]
 class Job:
     """What was asked for, alike for all images."""
 
-    network: str | None
+    name: str | None
     """Path or name of the network, or None for saved soft outputs."""
+    network: Network | None
+    """The network, which knows its reading."""
     reading: str
     """What the channels mean; "objects" for background, interior and boundary."""
     channel_axis: int | None
     """Axis of the channels in saved soft outputs, if given."""
-    offsets: str | None
-    """Offsets of affinities, as written."""
-    activation: str | None
-    """What makes probabilities of a network's output, if given."""
+    offsets: list[list[int]] | None
+    """Offsets of affinities in saved soft outputs."""
     methods: tuple[str, ...] | None
     """Methods to be used in turn; None for the default of the reading."""
     ignore: int | None
     """True label that does not count."""
+    device: str = "cpu"
+    """What does the heavy work of the methods that can use a GPU."""
+
+    def finds_instances(self, channels: NDArray[Any]) -> bool:
+        """Say whether what is found is instances with 0 for none, rather than regions."""
+        if self.reading == "objects":
+            return True
+        with_foreground = self.network is not None and _foreground(self.network, channels)
+        return with_foreground and self.methods in (None, ("objects",))
 
 
 # --- one image, or a folder -----------------------------------------------------------------
@@ -142,22 +152,25 @@ def _refine_one(
     image: Path, soft: Path | None, truth: Path | None, folder: Path, job: Job
 ) -> dict[str, Any]:
     begin = time.perf_counter()
-    pixels = inputs.opened_image(image)
+    pixels = read_plain_image(image)
     channels, given = _soft_output(pixels, image, soft, job)
     grid = channels.shape[1:]
     goal = None if truth is None else inputs.labels_on_grid(truth, grid, "truth")
-    source = str(soft) if soft is not None else f"output of network {job.network}"
-    before = _labels_before(channels, given, job.reading, source)
+    source = str(soft) if soft is not None else f"output of network {job.name}"
+    before = _labels_before(channels, given, job, source)
     seconds = {"preparing": time.perf_counter() - begin}
     begin = time.perf_counter()
-    # A soft partition knows its reading.
-    reading = None if isinstance(given, SoftPartition) else job.reading
-    found = refine(pixels, given, reading=reading, method=job.methods)
+    if job.network is not None:
+        found = job.network.refined(pixels, channels, method=job.methods, device=job.device)
+    else:
+        # A soft partition knows its reading.
+        reading = None if isinstance(given, SoftPartition) else job.reading
+        found = refine(pixels, given, reading=reading, method=job.methods, device=job.device)
     seconds["refining"] = time.perf_counter() - begin
     scores = None
     if goal is not None:
         scores = {
-            when: _scores(labels, goal, job)
+            when: _scores(labels, goal, job, job.finds_instances(channels))
             for when, labels in (("before", before), ("after", found.labels))
         }
     return _write(folder, image, pixels, before, found, job, scores, seconds)
@@ -174,22 +187,31 @@ def _soft_output(
         channels = inputs.soft_channels(soft, job.channel_axis, pixels, image, job.reading)
     else:
         assert job.network is not None
-        channels, _ = inputs.network_channels(pixels, job.network, job.activation, job.reading)
+        channels = job.network(pixels)
     if job.reading == "boundaries" and channels.shape[0] != 1:
         raise UsageError(f"the boundaries reading needs one channel, got {channels.shape[0]}")
     if job.reading != "affinities":
         return channels, channels
-    assert job.offsets is not None
-    steps = inputs.parsed_offsets(job.offsets)
-    return channels, inputs.target_of(channels, job.reading, steps, str(soft or job.network))
+    if job.network is not None:
+        return channels, inputs.target_of_network(job.network, channels, str(job.name))
+    return channels, inputs.target_of(channels, job.reading, job.offsets, str(soft))
+
+
+def _foreground(network: Network, channels: NDArray[Any]) -> bool:
+    """Say whether the first channel of affinities is the foreground."""
+    return network.offsets is not None and network.split(channels)[0] is not None
 
 
 def _labels_before(
-    channels: NDArray[Any], given: SoftPartition | NDArray[Any], reading: str, source: str
+    channels: NDArray[Any], given: SoftPartition | NDArray[Any], job: Job, source: str
 ) -> Labels:
     """Return the plain reading of a soft output; a fault is reported with its source."""
+    reading = job.reading
     if isinstance(given, Affinities):
-        return _joined(given)
+        joined = _joined(given)
+        if job.finds_instances(channels):
+            return np.where(channels[0] > 0.5, joined + 1, 0)
+        return joined
     if reading == "objects":
         from hiersearch.networks import nuclei_target
 
@@ -220,7 +242,7 @@ def _joined(soft: Affinities) -> Labels:
 # --- scores ---------------------------------------------------------------------------------
 
 
-def _scores(found: Labels, truth: Labels, job: Job) -> dict[str, Any]:
+def _scores(found: Labels, truth: Labels, job: Job, has_background: bool) -> dict[str, Any]:
     """Return the scores that go with the truth: of classes, or of instances."""
     if job.reading == "classes":
         classes = evaluation.class_iou(found, truth, ignore=job.ignore)
@@ -230,7 +252,7 @@ def _scores(found: Labels, truth: Labels, job: Job) -> dict[str, Any]:
             "class_iou_of_classes": [_finite(value) for value in classes.of_classes],
             "boundary_iou": _finite(near.mean),
         }
-    instances = found if job.reading == "objects" else _without_background(found, truth)
+    instances = found if has_background else _without_background(found, truth)
     ignore = job.ignore
     scores: dict[str, Any] = {
         "foreground_ari": evaluation.foreground_ari(found, truth, ignore=ignore),

@@ -1,17 +1,41 @@
-"""Networks that turn images into probabilities: the shipped one, and those loaded from files.
+"""Networks that turn images into probabilities: the shipped one, loaded ones, and trained ones.
 
-Importing this package needs no torch; :mod:`hiersearch.networks.unet` does.
+Importing this package needs no torch; :mod:`hiersearch.networks.unet` and
+:mod:`hiersearch.networks.training` do, and `train` is imported when it is first used.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from hiersearch.networks.labelled import LabelledImages, read_labelled_images
 from hiersearch.networks.loading import load_network, nuclei_network
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
 from hiersearch.networks.objects import nuclei_target
+from hiersearch.networks.settings import TrainingSettings
+from hiersearch.networks.trained import Progress, Training
+
+if TYPE_CHECKING:
+    from hiersearch.networks.training import train
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "LabelledImages",
     "Network",
+    "Progress",
+    "Training",
+    "TrainingSettings",
     "load_network",
     "nuclei_network",
     "nuclei_target",
+    "read_labelled_images",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only for what trains with it."""
+    if name == "train":
+        from hiersearch.networks.training import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

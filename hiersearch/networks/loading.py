@@ -19,10 +19,19 @@ from numpy.typing import NDArray
 
 from hiersearch import _validate
 from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch.networks.channels import OBJECT_CHANNELS
+from hiersearch.networks.models import (
+    CHECKPOINT_FORMAT,
+    MODEL_FORMAT,
+    ModelHeader,
+    parsed_header,
+)
 from hiersearch.networks.network import ACTIVATIONS, Activation, Float32, Network
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hiersearch.networks.unet import SmallUNet
 
 TORCH_ENDINGS = (".pt", ".pth", ".ts")
 
@@ -48,18 +57,18 @@ def nuclei_network() -> Network:
     >>> nuclei_network()(demo_image()).shape
     (3, 288, 384)
     """
-    from hiersearch.networks.unet import NUCLEI_CHANNELS
-
     weights = resources.files("hiersearch.networks") / "weights" / "nuclei.pt"
     with resources.as_file(weights) as path:
-        model = _torch_module(path)
-    return Network("nuclei", _torch_runner(model), "softmax", channels=NUCLEI_CHANNELS)
+        model, _ = _torch_module(path)
+    return Network(
+        "nuclei", torch_runner(model), "softmax", channels=OBJECT_CHANNELS, reading="objects"
+    )
 
 
 def load_network(
     path: str | os.PathLike[str],
     *,
-    activation: Activation,
+    activation: Activation | None = None,
     channels: Sequence[str] | None = None,
     input_channels: int | None = None,
     mean: Sequence[float] | None = None,
@@ -76,13 +85,13 @@ def load_network(
     Parameters
     ----------
     path : path
-        TorchScript or the state dictionary of a
-        :class:`~hiersearch.networks.unet.SmallUNet` (.pt, .pth, .ts), or ONNX (.onnx).
-    activation : {"softmax", "sigmoid", "none"}
-        What makes its output probabilities; "none" if it gives probabilities itself. Files don't
-        say, so the caller must.
+        What `hiersearch train` wrote; TorchScript or the state dictionary of a
+        :class:`~hiersearch.networks.unet.SmallUNet` (.pt, .pth, .ts); or ONNX (.onnx).
+    activation : {"softmax", "sigmoid", "none"}, optional
+        What makes its output probabilities; "none" if it gives probabilities itself. Only what
+        `hiersearch train` wrote says so itself; else the caller must.
     channels : sequence of str, optional
-        What each output channel means; their number is then checked.
+        What each output channel means; their number is then checked. Trained networks say so.
     input_channels : {1, 3}, optional
         What the network takes, if it is particular: images are converted. Where omitted, grey
         and RGB images are passed on as they are.
@@ -94,7 +103,7 @@ def load_network(
     Returns
     -------
     Network
-        Ready to be called with images.
+        Ready to be called with images. A trained one knows its reading, too.
 
     Raises
     ------
@@ -105,7 +114,7 @@ def load_network(
     MissingExtraError
         If torch (or onnxruntime, for .onnx) is not installed.
     ValueError
-        If an option is not one of its choices.
+        If an option is not one of its choices, is needed, or contradicts what the file says.
 
     Notes
     -----
@@ -113,25 +122,61 @@ def load_network(
     load them only from where you would install software.
     """
     file = Path(path)
-    _validate.checked_choice(activation, ACTIVATIONS, "activation")
+    if activation is not None:
+        _validate.checked_choice(activation, ACTIVATIONS, "activation")
     with file.open("rb"):  # a missing or forbidden file says so itself
         pass
+    header: ModelHeader | None = None
     match file.suffix.lower():
         case ".onnx":
             run = _onnx_runner(file)
         case ending if ending in TORCH_ENDINGS:
-            run = _torch_runner(_torch_module(file))
+            module, header = _torch_module(file)
+            run = torch_runner(module)
         case _:
             _refuse(file, f"its name must end in {', '.join((*TORCH_ENDINGS, '.onnx'))}")
+    names = None if channels is None else tuple(channels)
+    if header is not None:
+        for what, given, own in (
+            ("activation", activation, header.activation),
+            ("channels", names, header.names),
+        ):
+            if given not in (None, own):
+                raise ValueError(
+                    f"{what} of {file} must be {own!r}, as the file says, got {given!r}"
+                )
+        activation, names = header.activation, header.names
+    if activation is None:
+        raise ValueError(
+            f"activation must be one of {', '.join(ACTIVATIONS)}, got None: {file} does not say it"
+        )
     return Network(
         name=name or file.name,
         run=run,
         activation=activation,
-        channels=None if channels is None else tuple(channels),
+        channels=names,
         input_channels=input_channels,
         mean=None if mean is None else tuple(float(value) for value in mean),
         std=None if std is None else tuple(float(value) for value in std),
+        reading=None if header is None else header.reading,
+        offsets=None if header is None else header.offsets,
     )
+
+
+def trained_header(path: str | os.PathLike[str]) -> ModelHeader | None:
+    """Return what a file says of its network, or None if it is not from `hiersearch train`.
+
+    Raises
+    ------
+    FileNotFoundError, FileFormatError, MissingExtraError
+        As `load_network`.
+    """
+    file = Path(path)
+    with file.open("rb"):
+        pass
+    if file.suffix.lower() not in TORCH_ENDINGS or _is_torchscript(file):
+        return None
+    return _trained(file, _torch_content(file))[1]
 
 
 def _refuse(file: Path, reason: str, cause: BaseException | None = None) -> NoReturn:
@@ -141,29 +186,44 @@ def _refuse(file: Path, reason: str, cause: BaseException | None = None) -> NoRe
 # --- torch --------------------------------------------------------------------------------
 
 
-def _torch_module(file: Path) -> nn.Module:
-    """Return the module in a TorchScript file or a state dictionary, in evaluation mode."""
+def _torch_module(file: Path) -> tuple[nn.Module, ModelHeader | None]:
+    """Return the module in a file, in evaluation mode, and what a trained one says of itself."""
+    torch = _torch(file)
+    module: nn.Module
+    header: ModelHeader | None = None
+    if _is_torchscript(file):
+        try:
+            module = torch.jit.load(str(file), map_location="cpu")
+        except Exception as error:  # RuntimeError, but damaged archives raise others too
+            _refuse(file, "its TorchScript is damaged", error)
+    else:
+        state, header = _trained(file, _torch_content(file))
+        unet = _unet_from_state(file, state)
+        if header is not None and unet.classes != len(header.names):
+            _refuse(file, f"it names {len(header.names)} channels, and has {unet.classes}")
+        module = unet
+    return module.eval(), header
+
+
+def _torch(file: Path) -> Any:
     try:
         import torch
     except ImportError as error:
         raise MissingExtraError("torch", "torch", f"Loading {file.name}") from error
-    module: nn.Module
-    if _is_torchscript(file):
-        try:
-            module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
-        except Exception as error:  # RuntimeError, but damaged archives raise others too
-            _refuse(file, "its TorchScript is damaged", error)
-    else:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickle, zip, EOF, Unicode and runtime errors alike
-            _refuse(
-                file,
-                "it is neither TorchScript nor a state dictionary that loads without unpickling",
-                error,
-            )
-        module = _unet_from_state(file, state)
-    return module.eval()
+    return torch
+
+
+def _torch_content(file: Path) -> Any:
+    """Read a file of tensors and plain values."""
+    torch = _torch(file)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, EOF, Unicode and runtime errors alike
+        _refuse(
+            file,
+            "it is neither TorchScript nor a state dictionary that loads without unpickling",
+            error,
+        )
 
 
 def _is_torchscript(file: Path) -> bool:
@@ -175,7 +235,21 @@ def _is_torchscript(file: Path) -> bool:
         return False
 
 
-def _unet_from_state(file: Path, state: Any) -> nn.Module:
+def _trained(file: Path, content: Any) -> tuple[Any, ModelHeader | None]:
+    """Return the state dictionary of a trained network and its header; others as they are."""
+    form = content.get("format") if isinstance(content, dict) else None
+    if form == CHECKPOINT_FORMAT:
+        _refuse(file, "it is a checkpoint of a training: give the network that the training writes")
+    if form != MODEL_FORMAT:
+        return content, None
+    try:
+        header = parsed_header(content)
+    except ValueError as error:
+        _refuse(file, str(error), error)
+    return content.get("state"), header
+
+
+def _unet_from_state(file: Path, state: Any) -> SmallUNet:
     """Build the small U-Net whose widths and classes a state dictionary implies."""
     import torch
 
@@ -201,7 +275,7 @@ def _unet_from_state(file: Path, state: Any) -> nn.Module:
     return network
 
 
-def _torch_runner(module: nn.Module) -> Callable[[Float32], NDArray[Any]]:
+def torch_runner(module: nn.Module) -> Callable[[Float32], NDArray[Any]]:
     """Return a function on arrays that runs a module on the CPU, without gradients."""
     import torch
 

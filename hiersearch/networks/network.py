@@ -6,14 +6,21 @@ Nothing here imports torch: any function from arrays to arrays can be wrapped in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.partitions.soft import READINGS, SoftPartition
+
+if TYPE_CHECKING:
+    from hiersearch.refine.refinement import Refinement
+
+NETWORK_READINGS = (*READINGS, "objects")
+"""What a network's channels can mean; "objects": background, interior and boundary."""
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "none")
@@ -58,6 +65,10 @@ class Network:
     """Subtracted from each input channel after scaling to 0..1."""
     std: tuple[float, ...] | None = None
     """Each input channel is divided by it, after ``mean`` was subtracted."""
+    reading: str | None = None
+    """What the channels mean, if known: one of ``NETWORK_READINGS``."""
+    offsets: tuple[tuple[int, ...], ...] | None = None
+    """Of affinities: one for each channel. With one channel more, the first is the foreground."""
 
     def __post_init__(self) -> None:
         """Check what the caller chose."""
@@ -69,6 +80,13 @@ class Network:
                 raise ValueError(f"{name} must hold 1 or 3 numbers, got {len(values)}")
         if self.std is not None and not min(self.std) > 0:
             raise ValueError(f"std must be positive, got {min(self.std)}")
+        if self.reading is not None:
+            _validate.checked_choice(self.reading, NETWORK_READINGS, "reading")
+        if (self.reading == "affinities") != (self.offsets is not None):
+            raise ValueError(
+                f"offsets must be given for reading 'affinities', and for it alone, got "
+                f"{self.offsets} with {self.reading!r}"
+            )
 
     def __call__(self, image: ArrayLike) -> Float32:
         """Return the probabilities of every channel at every pixel.
@@ -107,6 +125,118 @@ class Network:
                 f"network {self.name} cannot process an input of shape {batch.shape}: {reason}"
             ) from error
         return self._probabilities(self._checked_output(raw, grid))
+
+    def target(
+        self, probabilities: ArrayLike, *, measure: ArrayLike | None = None
+    ) -> SoftPartition:
+        """Read the network's probabilities as it is known to mean them: what `match` takes.
+
+        Parameters
+        ----------
+        probabilities : float array, shape (k, H, W)
+            What calling the network gave. The foreground of affinities is left out.
+        measure : array, shape (H, W), optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Returns
+        -------
+        SoftPartition
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not known what the channels mean, and as the readings themselves.
+        """
+        match self._known_reading():
+            case "objects":
+                from hiersearch.networks.objects import nuclei_target
+
+                return nuclei_target(probabilities, measure=measure)
+            case "affinities":
+                affinities = self.split(probabilities)[1]
+                return SoftPartition.from_affinities(
+                    affinities, self.offsets or (), measure=measure
+                )
+            case "boundaries":
+                field = np.asarray(probabilities)
+                if field.ndim != 3 or field.shape[0] != 1:
+                    raise ValueError(f"the boundaries reading needs one channel, got {len(field)}")
+                return SoftPartition.from_boundaries(field[0], measure=measure)
+            case "classes":
+                return SoftPartition.from_classes(probabilities, measure=measure)
+            case _:
+                return SoftPartition.from_regions(probabilities, measure=measure)
+
+    def refined(
+        self,
+        image: ArrayLike | None,
+        probabilities: ArrayLike,
+        *,
+        method: str | Sequence[str] | None = None,
+        device: str | None = "cpu",
+    ) -> Refinement:
+        """Refine the network's probabilities as it is known to mean them.
+
+        Parameters
+        ----------
+        image : array, shape (H, W), with or without a last axis of channels
+            As :func:`~hiersearch.refine.pipeline.refine` takes it.
+        probabilities : float array, shape (k, H, W)
+            What calling the network gave.
+        method : str or sequence of str, optional
+            As for `refine`. The default of the reading where omitted; of affinities with a
+            foreground, "objects", which alone makes use of the foreground.
+        device : {"cpu", "cuda", "cuda:N", "auto"}
+            As for `refine`.
+
+        Returns
+        -------
+        Refinement
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not known what the channels mean, and as `refine`.
+        """
+        from hiersearch.refine.pipeline import refine
+
+        reading = self._known_reading()
+        if reading != "affinities":
+            given = np.asarray(probabilities)
+            return refine(image, given, reading=reading, method=method, device=device)
+        foreground = self.split(probabilities)[0]
+        chosen = "objects" if method is None and foreground is not None else method
+        by_objects = chosen == "objects" or (chosen is not None and tuple(chosen) == ("objects",))
+        options = {"objects": {"foreground": foreground}} if by_objects else None
+        goal = self.target(probabilities)
+        return refine(image, goal, method=chosen, options=options, device=device)
+
+    def split(self, probabilities: ArrayLike) -> tuple[Float32 | None, Float32]:
+        """Return the foreground (H, W), if there is one, and the affinities (d, H, W).
+
+        Raises
+        ------
+        ValueError
+            If the network has no affinities, or as many channels do not go with its offsets.
+        """
+        if self.offsets is None:
+            raise ValueError(f"network {self.name} must have affinities to split, and has none")
+        array = np.asarray(probabilities, np.float32)
+        more = len(array) - len(self.offsets) if array.ndim == 3 else -1
+        if more not in (0, 1):
+            raise ValueError(
+                f"network {self.name} with {len(self.offsets)} offsets must give as many channels, "
+                f"or one more for the foreground, got shape {array.shape}"
+            )
+        return (array[0], array[1:]) if more else (None, array)
+
+    def _known_reading(self) -> str:
+        if self.reading is None:
+            raise ValueError(
+                f"network {self.name} must have a reading, one of {', '.join(NETWORK_READINGS)}: "
+                "use dataclasses.replace(network, reading=...)"
+            )
+        return self.reading
 
     def _prepared(self, batch: Float32) -> Float32:
         colours = batch.shape[1]

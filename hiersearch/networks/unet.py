@@ -17,9 +17,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("torch", "torch", "The small U-Net") from error
 
-NUCLEI_CHANNELS = ("background", "interior", "boundary")
-"""What the channels of the shipped weights mean, in order."""
-
 DEFAULT_WIDTHS = (16, 32, 64, 96)
 """Feature channels at full, half, quarter and eighth resolution."""
 

@@ -64,6 +64,32 @@ def read_image(path: FilePath) -> NDArray[Any]:
     return array
 
 
+def read_plain_image(path: FilePath) -> NDArray[Any]:
+    """Read an image without what says nothing: an opaque alpha channel, an axis of one channel.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_image`, which see for what is raised.
+
+    Returns
+    -------
+    array, shape (H, W), (H, W, C), (D, H, W) or (D, H, W, C)
+
+    Notes
+    -----
+    O(pixels).
+    """
+    image = read_image(path)
+    if Path(path).suffix.lower() == ".png" and image.ndim == 3 and image.shape[-1] in (2, 4):
+        alpha = image[..., -1]
+        if (alpha == np.iinfo(alpha.dtype).max).all():
+            image = image[..., :-1]
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    return np.ascontiguousarray(image)
+
+
 def read_label_map(path: FilePath, *, key: str | None = None) -> NDArray[np.integer[Any]]:
     """Read a label map: one integer for each pixel.
 

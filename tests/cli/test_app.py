@@ -107,7 +107,7 @@ def test_faults_of_the_program_keep_their_traceback(monkeypatch, tmp_path):
     def broken(*args, **options):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("hiersearch.cli.inputs.opened_image", broken)
+    monkeypatch.setattr("hiersearch.partitions.files.read_plain_image", broken)
     result = run("match", "image.png", "--soft", "soft.npy", "--reading", "classes")
     assert isinstance(result.exception, ZeroDivisionError)
 

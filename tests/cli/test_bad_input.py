@@ -174,6 +174,17 @@ def test_weights_that_are_none(refuses, folder):
     )
 
 
+def test_weights_that_do_not_say_what_their_channels_mean(refuses):
+    torch = pytest.importorskip("torch")
+    from hiersearch.networks.unet import SmallUNet
+
+    torch.save(SmallUNet(classes=2, widths=(4, 6)).state_dict(), "weights.pt")
+    arguments = ("image.png", "--network", "weights.pt")
+    refuses(arguments, "--reading must say what the channels mean", "affinities")
+    refuses((*arguments, "--offsets", "0,1"), "--reading must say what the channels mean")
+    refuses((*arguments, "--reading", "affinities"), "--offsets must be given")
+
+
 def test_weights_with_code_are_not_run(refuses, folder):
     pytest.importorskip("torch")
     import pickle
@@ -203,7 +214,7 @@ def test_numbers_of_regions_out_of_range(refuses, regions):
         ((), ("exactly one of --soft and --network, got neither",)),
         ((*SOFT, "--network", "nuclei"), ("exactly one of --soft and --network, got both",)),
         (("--soft", "soft.npy"), ("--reading must say what the channels mean", "affinities")),
-        (("--network", "own.pt"), ("--reading must say what the channels mean",)),
+        (("--network", "own.pt"), ("own.pt: no such file",)),
         (("--network", "nuclei", "--reading", "classes"), ("--reading is fixed",)),
         (("--soft", "soft.npy", "--reading", "classy"), ("--reading must be one of", "'classy'")),
         ((*SOFT, "--activation", "softmax"), ("--activation is for --network only",)),

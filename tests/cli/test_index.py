@@ -103,6 +103,23 @@ def test_the_answer_is_that_of_brute_force_and_says_what_it_took(shelf):
     assert first["metadata"]["file"] == f"{first['id']}.png"
 
 
+def test_a_device_gives_the_same_answer(shelf):
+    pytest.importorskip("torch")
+    write_labels(shelf / "near.png", NUCLEI[5:69, 25:89])
+    for amount in (("-k", 5), ("--radius", 0.2)):
+        command = ("search", shelf / "crops", shelf / "near.png", *amount, "--json")
+        found = {
+            device: parsed(index(*command, "--device", device))
+            for device in ("cpu", "cpu:torch", "auto")
+        }
+        assert ranked(found["cpu"]) == ranked(found["cpu:torch"]) == ranked(found["auto"])
+        assert found["cpu:torch"]["exact"] is True
+        assert found["cpu:torch"]["work"]["device"] == "cpu:torch"
+        assert found["auto"]["work"]["device"] == found["cpu"]["work"]["device"] == "cpu"
+    message = "--device must be cpu, cuda, cuda:N or auto, got 'gpu'"
+    refused(index(*command, "--device", "gpu"), message)
+
+
 def test_a_mask_may_be_the_query(shelf):
     mask = NUCLEI[:64, :64] > 0
     Image.fromarray(mask).save(shelf / "mask.png")

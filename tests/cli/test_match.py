@@ -253,3 +253,14 @@ def test_markers_keep_regions_apart(folder):
     assert held[0, 0] != held[-1, -1]
     np.save(folder / "small.npy", markers[1:])
     refused(run("match", *source, "--apart", "small.npy", *QUICK), "markers must lie on the grid")
+
+
+def test_a_device_gives_the_same_partition(folder):
+    source = ("image.png", "--soft", "soft.npy", "--reading", "classes")
+    here, there = (
+        parsed(run("match", *source, "--device", device, *QUICK)) for device in ("cpu", "cpu:torch")
+    )
+    assert there["distance"] == pytest.approx(here["distance"], abs=1e-12)
+    assert there["regions"] == here["regions"]
+    message = "--device must be cpu, cuda, cuda:N or auto, got 'gpu'"
+    refused(run("match", *source, "--device", "gpu", *QUICK), message)

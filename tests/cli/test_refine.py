@@ -141,6 +141,14 @@ def test_a_folder_of_images(folder):
     assert "b.png" in run("refine", *options).stdout
 
 
+def test_a_device_gives_the_same_labels(folder):
+    found = []
+    for device in ("cpu", "cpu:torch"):
+        parsed(run("refine", "image.png", *CLASSES, "--device", device, "--json"))
+        found.append(np.load("image-refined/labels.npy"))
+    assert np.array_equal(*found)
+
+
 def test_all_pixels_of_one_class(folder):
     np.save("one.npy", np.ones((1, HEIGHT, WIDTH), np.float32))
     options = ("--soft", "one.npy", "--reading", "classes", "--truth", "truth.png", "--json")
@@ -231,6 +239,7 @@ def test_files_that_cannot_be_read(refuses, folder):
         (("--soft", "soft.npy", "--reading", "affinities"), ("--offsets must be given",)),
         ((*CLASSES, "--method", "magic"), ("--method must be among tree_voting", "'magic'")),
         ((*CLASSES, "--method", "objects"), ("method 'objects' needs reading",)),
+        ((*CLASSES, "--device", "gpu"), ("--device must be cpu, cuda, cuda:N or auto, got 'gpu'",)),
         ((*CLASSES, "--ignore", "0"), ("--ignore is for --truth only, got 0",)),
         ((*CLASSES, "--out", "image.png"), ("cannot be a folder", "is a file")),
         (

@@ -47,6 +47,7 @@ def test_every_example_has_a_test():
         "index_nuclei.py",
         "refine_em_volume.py",
         "refine_nuclei.py",
+        "train_nuclei.py",
     }
 
 
@@ -186,3 +187,17 @@ def test_refining_nuclei_betters_classes_and_objects(tmp_path):
         assert after[1] > before[1]
     for name in ("classes.png", "objects.png"):
         assert shown(tmp_path / "pictures" / name)[0] > 3000
+
+
+def test_training_on_four_images_lowers_the_loss_and_gives_a_network(tmp_path):
+    torch = pytest.importorskip("torch")
+    printed = run("train_nuclei.py", "--out", "trained", "--steps", 60, folder=tmp_path)
+    rows = re.findall(r"step (\d+), loss ([\d.]+), average_precision_50 ([\d.e-]+)", printed)
+    assert [int(step) for step, *_ in rows] == [15, 30, 45, 60]
+    losses = [float(loss) for _, loss, _ in rows]
+    assert losses[-1] < 0.8 * losses[0]
+    assert 0 <= float(re.search(r"refined: AP at IoU 0.5 ([\d.]+)", printed)[1]) <= 1
+    content = torch.load(tmp_path / "trained" / "nuclei.pt", weights_only=True)
+    assert content["channels"] == "background-interior-boundary"
+    assert shown(tmp_path / "trained" / "learning.png")[0] == 1200
+    assert shown(tmp_path / "trained" / "nuclei.png")[0] > 1000

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 from hiersearch._errors import FileFormatError, MissingExtraError  # noqa: E402
 from hiersearch.data import demo_image, demo_labels  # noqa: E402
 from hiersearch.networks import load_network, nuclei_network  # noqa: E402
+from hiersearch.networks.loading import trained_header  # noqa: E402
+from hiersearch.networks.models import ModelHeader, write_model  # noqa: E402
 from hiersearch.networks.unet import SmallUNet  # noqa: E402
 
 pytestmark = [
@@ -167,6 +169,108 @@ def test_files_that_are_no_networks_are_named_and_nothing_of_theirs_runs(tmp_pat
         assert str(tmp_path / name) in message
         assert "\n" not in message
     assert not (tmp_path / "executed").exists()
+
+
+# --- trained networks ---------------------------------------------------------------------
+
+
+OFFSETS = ((0, 1), (2, -2))
+HEADERS = {
+    "background-interior-boundary": (("background", "interior", "boundary"), None, "softmax"),
+    "classes": (("class 0", "class 1"), None, "softmax"),
+    "affinities": (("foreground", "together 0,1", "together 2,-2"), OFFSETS, "sigmoid"),
+}
+
+
+def trained(file, channels="affinities"):
+    """Write what a training writes."""
+    names, offsets, _ = HEADERS[channels]
+    torch.manual_seed(0)
+    module = SmallUNet(len(names), (4, 6)).eval()
+    header = ModelHeader(channels, names, offsets, (4, 6), {"loss": "x"})
+    write_model(file, header, module.state_dict())
+    return module
+
+
+@pytest.mark.parametrize("channels", HEADERS)
+def test_a_trained_network_says_itself_what_its_channels_mean(tmp_path, channels):
+    module = trained(tmp_path / "own.pt", channels)
+    names, offsets, activation = HEADERS[channels]
+    network = load_network(tmp_path / "own.pt")
+    readings = {"background-interior-boundary": "objects"}
+    assert network.reading == readings.get(channels, channels)
+    assert (network.channels, network.offsets, network.activation) == (names, offsets, activation)
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(RGB).permute(2, 0, 1)[None] / 255)
+        expected = (logits.softmax(1) if activation == "softmax" else logits.sigmoid())[0]
+    np.testing.assert_allclose(network(RGB), expected.numpy(), atol=1e-5)
+    assert network.target(network(RGB)).grid == (13, 18)
+    # It may be said again.
+    load_network(tmp_path / "own.pt", activation=activation, channels=names)
+
+
+def test_what_contradicts_the_file_is_refused(tmp_path):
+    trained(tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"activation of .*own.pt must be 'sigmoid'.*'softmax'"):
+        load_network(tmp_path / "own.pt", activation="softmax")
+    with pytest.raises(ValueError, match=r"channels of .*own.pt must be \('foreground',.*'a'"):
+        load_network(tmp_path / "own.pt", channels=("a", "b", "c"))
+
+
+def test_files_that_do_not_say_need_an_activation(tmp_path):
+    torch.save(SmallUNet(2, (4, 6)).state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(ValueError, match=r"activation must be one of softmax.* got None: .*bare"):
+        load_network(tmp_path / "bare.pt")
+    assert load_network(tmp_path / "bare.pt", activation="none").reading is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "its format has version 2, and this package reads 1"),
+        ({"version": None}, "its format has version None"),
+        ({"channels": "regions"}, "it does not say what its channels are"),
+        ({"names": 3}, "it does not say what its channels are"),
+        ({"activation": "tanh"}, "it does not say what its channels are"),
+        ({"activation": "softmax"}, "its affinities come with the activation 'softmax'"),
+        ({"offsets": None}, "its affinities come with the offsets None"),
+        ({"offsets": [[0, 1]]}, "one offset of length 2 for each of the 2 channels"),
+        ({"offsets": [[0, 1], [0, 0]]}, "offsets must not be zero"),
+        ({"offsets": [[0, 1, 2], [1, 0, 0]]}, "one offset of length 2"),
+        ({"offsets": [[0, 1], [1]]}, "cannot load"),
+        ({"names": ["foreground", "a", "b", "c"]}, "each of the 3 channels"),
+        ({"channels": "classes"}, "its classes come with the activation 'sigmoid'"),
+        (
+            {"channels": "classes", "activation": "softmax", "offsets": None, "names": ["a"]},
+            "it names 1 channels, and has 3",
+        ),
+        ({"state": None}, "not the state dictionary of a SmallUNet"),
+        ({"state": {}}, "not the state dictionary of a SmallUNet"),
+        ({"training": 5}, "it does not say what its channels are"),
+        ({"format": "something else"}, "not the state dictionary of a SmallUNet"),
+    ],
+)
+def test_damaged_headers_are_named(tmp_path, changes, message):
+    trained(tmp_path / "own.pt")
+    content = torch.load(tmp_path / "own.pt", weights_only=True)
+    torch.save({**content, **changes}, tmp_path / "own.pt")
+    with pytest.raises(FileFormatError) as error:
+        load_network(tmp_path / "own.pt")
+    assert message in str(error.value)
+    assert "own.pt" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_only_trained_networks_have_a_header(tmp_path):
+    trained(tmp_path / "own.pt")
+    assert trained_header(tmp_path / "own.pt").training == {"loss": "x"}
+    torch.save(SmallUNet(2, (4, 6)).state_dict(), tmp_path / "bare.pt")
+    torch.jit.script(Swap()).save(str(tmp_path / "swap.pt"))
+    (tmp_path / "a.onnx").write_bytes(b"anything")
+    for name in ("bare.pt", "swap.pt", "a.onnx"):
+        assert trained_header(tmp_path / name) is None
+    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        trained_header(tmp_path / "none.pt")
 
 
 def test_a_missing_file_and_a_wrong_activation(tmp_path):

@@ -126,3 +126,74 @@ def test_the_number_of_channels_must_be_the_promised_one():
 def test_wrong_options_are_refused(options, expected):
     with pytest.raises(ValueError, match=expected):
         Network("n", two_channels, **options)
+
+
+# --- what the channels mean -------------------------------------------------------------------
+
+
+def test_a_network_that_knows_its_reading_gives_targets_and_refinements():
+    image = np.zeros((12, 16), np.uint8)
+    image[3:9, 3:8] = 200
+    inside = np.where(image > 0, 0.9, 0.1).astype(np.float32)
+    two = np.stack([1 - inside, inside])
+    three = np.stack([1 - inside, 0.9 * inside, 0.1 * inside])
+    for reading, probabilities, names in (
+        ("classes", two, ("memberships", "tree_voting")),
+        ("regions", two, ("memberships", "metric_merging")),
+        ("boundaries", inside[None], ("memberships", "metric_merging")),
+        ("objects", three, ("memberships", "objects")),
+    ):
+        network = Network("known", lambda batch: batch, "none", reading=reading)
+        target = network.target(probabilities)
+        assert type(target).__name__.lower() == names[0]
+        assert target.reading == ("regions" if reading == "objects" else reading)
+        assert target.measure is None
+        weighted = network.target(probabilities, measure=np.full(image.shape, 2.0))
+        assert weighted.total == 2 * image.size
+        found = network.refined(image, probabilities)
+        assert found.trace[-1].method == names[1]
+    assert network.refined(image, three).labels[5, 5] == 1
+
+
+def test_affinities_come_with_or_without_a_foreground():
+    image = np.zeros((12, 16), np.uint8)
+    image[:, 8:] = 200
+    offsets = ((0, 1), (1, 0))
+    together = np.full((2, 12, 16), 0.9, np.float32)
+    together[0, :, 7] = 0.1
+    foreground = np.ones((1, 12, 16), np.float32)
+    foreground[:, :, :8] = 0
+    network = Network("pairs", lambda batch: batch, "none", reading="affinities", offsets=offsets)
+    with_foreground = np.concatenate([foreground, together])
+    for probabilities in (together, with_foreground):
+        target = network.target(probabilities)
+        assert target.reading == "affinities"
+        assert np.array_equal(target.values.reshape(2, 12, 16), together)
+        regions = network.refined(image, probabilities, method="metric_merging").labels
+        assert len(np.unique(regions)) == 2
+    assert network.split(together)[0] is None
+    assert network.refined(image, together).trace[-1].method == "metric_merging"
+    for method in (None, "objects", ["objects"]):
+        labels = network.refined(image, with_foreground, method=method).labels
+        assert (labels[:, :8] == 0).all()
+        assert (labels[:, 8:] == 1).all()
+
+
+def test_readings_that_are_not_known_or_do_not_fit():
+    unknown = Network("own", lambda batch: batch, "none")
+    for call in (unknown.target, lambda p: unknown.refined(None, p)):
+        with pytest.raises(ValueError, match=r"network own must have a reading, one of regions, "):
+            call(np.full((2, 3, 4), 0.5))
+    with pytest.raises(ValueError, match="network own must have affinities to split"):
+        unknown.split(np.zeros((2, 3, 4)))
+    edges = Network("edges", lambda batch: batch, "none", reading="boundaries")
+    with pytest.raises(ValueError, match="boundaries reading needs one channel, got 2"):
+        edges.target(np.zeros((2, 3, 4)))
+    pairs = Network("p", lambda b: b, "none", reading="affinities", offsets=((0, 1), (1, 0)))
+    with pytest.raises(ValueError, match=r"2 offsets must give as many channels.*\(4, 3, 4\)"):
+        pairs.target(np.zeros((4, 3, 4)))
+    with pytest.raises(ValueError, match="reading must be one of"):
+        Network("x", lambda batch: batch, "none", reading="masks")
+    for reading, offsets in (("affinities", None), ("classes", ((0, 1),)), (None, ((0, 1),))):
+        with pytest.raises(ValueError, match="offsets must be given for reading 'affinities'"):
+            Network("x", lambda batch: batch, "none", reading=reading, offsets=offsets)
