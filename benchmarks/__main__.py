@@ -21,6 +21,11 @@ QUESTIONS = (
     "em_objects",
     "index_search",
     "index_faults",
+    "losses_time",
+    "losses_shapes",
+    "losses_nuclei",
+    "losses_affinities",
+    "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
