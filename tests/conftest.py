@@ -1,7 +1,9 @@
 """Settings shared by all tests."""
 
 import os
+import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -20,3 +22,11 @@ def pytest_configure(config):
     # before anything imports it.
     if "not gpu" in config.option.markexpr:
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture
+def heard_interrupts():
+    """Hear Ctrl-C even where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -46,8 +46,8 @@ def train(
     loss: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(LOSSES[:-1])}; for affinities {LOSSES[-1]}. cross-entropy, or "
-            f"{LOSSES[-1]}, unless given.",
+            help=f"{', '.join(LOSSES[:-1])}; for affinities {LOSSES[-1]}. Unless given: "
+            f"{LOSSES[0]}; for classes {LOSSES[2]}.",
             metavar="NAME",
         ),
     ] = None,

@@ -47,14 +47,15 @@ def objective(
             from hiersearch.losses import AffinityMetricLoss
 
             return AffinityMetricLoss(
-                offsets or (), foreground=True, background=0, ignore_index=IGNORED
+                offsets or (), foreground=True, background=0, ignore_index=IGNORED, checks=False
             )
 
 
 def _partition_metric() -> Objective:
     from hiersearch.losses import PartitionMetricLoss
 
-    return PartitionMetricLoss(measure=MEASURE, per="batch", ignore_index=IGNORED)
+    # Labels were checked when they were read, and the training names a loss that is not finite.
+    return PartitionMetricLoss(measure=MEASURE, per="batch", ignore_index=IGNORED, checks=False)
 
 
 def _cross_entropy(settings: TrainingSettings) -> Objective:

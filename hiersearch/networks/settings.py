@@ -21,7 +21,7 @@ LOSSES: dict[Channels, tuple[str, ...]] = {
 
 DEFAULT_LOSSES: dict[Channels, str] = {
     "background-interior-boundary": "cross-entropy",
-    "classes": "cross-entropy",
+    "classes": "partition-metric+cross-entropy",
     "affinities": "affinity-metric",
 }
 """The loss that is taken where none is given, chosen by the benchmarks."""

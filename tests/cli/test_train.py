@@ -165,6 +165,7 @@ def test_the_same_command_goes_on_and_fresh_starts_anew(folder):
     assert (folder / "own.pt").read_bytes() == before
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_keeps_what_was_done(folder):
     arguments = (*TINY, "--channels", "classes", "--steps", 4000, "--out", "own.pt")
     command = [sys.executable, "-m", "hiersearch", "train", "cells", *map(str, arguments)]

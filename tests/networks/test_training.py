@@ -131,7 +131,7 @@ def test_cross_entropy_is_torchs_where_all_counts():
     output = torch.randn(2, 3, 8, 8)
     target = torch.randint(0, 3, (2, 8, 8))
     functional = torch.nn.functional
-    plain = objective(tiny(channels="classes"))(output, target)
+    plain = objective(tiny(channels="classes", loss="cross-entropy"))(output, target)
     assert float(plain) == pytest.approx(float(functional.cross_entropy(output, target)))
     weighted = functional.cross_entropy(output, target, weight=torch.tensor([1.0, 1.0, 2.0]))
     assert float(objective(tiny())(output, target)) == pytest.approx(float(weighted))
@@ -220,6 +220,7 @@ def test_a_finished_training_is_not_repeated_unless_asked(tmp_path):
     assert len(seen) == 4
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_waits_for_the_end_of_a_step_and_the_handler_is_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     data = (IMAGES, CLASSES, tiny(12, channels="classes"))
@@ -235,6 +236,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step_and_the_handler_is_put_back(tmp_path
     assert equal(resumed.final_weights, train(*data).final_weights)
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_during_validation_loses_nothing(tmp_path, monkeypatch):
     import hiersearch.networks.training as training
 
