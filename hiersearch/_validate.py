@@ -13,34 +13,80 @@ from numpy.typing import NDArray
 Grid = tuple[int, ...]
 
 
+LARGEST_INT32 = 2**31 - 1
+"""Pixels, regions and nodes are numbered in 32 bits: no object has more of them."""
+
+
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """Return ``values`` as a plain array; masked ones are refused, since their mask would be lost.
+
+    Examples
+    --------
+    >>> as_array(np.ma.masked_equal([0, 1], 0), "labels")
+    Traceback (most recent call last):
+        ...
+    TypeError: labels must be a plain array, got a masked one: fill it, or give a measure that is \
+    0 where it is masked
+    """
+    parts = values if isinstance(values, (list, tuple)) else (values,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        raise TypeError(
+            f"{name} must be a plain array, got a masked one: fill it, or give a measure that is 0 "
+            "where it is masked"
+        )
+    return np.asarray(values)
+
+
+def checked_column(
+    values: Any, name: str, dtype: type[np.integer[Any]], low: int, high: int, size: int | None
+) -> NDArray[Any]:
+    """Return ``values`` as ``dtype`` if they are 1-D whole numbers within [low, high].
+
+    ``size`` is how many there must be; None for at least one.
+    """
+    array = as_array(values, name)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an array of whole numbers, got dtype {array.dtype}")
+    if array.ndim != 1 or array.size == 0 or size not in (None, array.size):
+        expected = "1-D and not empty" if size is None else f"of shape ({size},)"
+        raise ValueError(f"{name} must be {expected}, got shape {array.shape}")
+    if int(array.min()) < low or int(array.max()) > high:
+        bad = int(np.flatnonzero((array < low) | (array > high))[0])
+        raise ValueError(f"{name} must be within {low}..{high}, got {array[bad]} at index {bad}")
+    return array.astype(dtype, copy=False)
+
+
 def checked_grid(shape: Sequence[int], name: str) -> Grid:
-    """Return ``shape`` as a tuple if it is the shape of a non-empty 2-D or 3-D grid."""
+    """Return ``shape`` as a tuple if it is a 2-D or 3-D grid of 1..2**31 - 1 pixels."""
     grid = tuple(int(side) for side in shape)
     if len(grid) not in (2, 3):
         raise ValueError(f"{name} must be 2-D (H, W) or 3-D (D, H, W), got shape {grid}")
     if min(grid) < 1:
         raise ValueError(f"{name} must have at least one pixel, got shape {grid}")
+    if math.prod(grid) > LARGEST_INT32:
+        raise ValueError(f"{name} must have fewer than 2**31 pixels, got shape {grid}")
     return grid
 
 
 def checked_labels(labels: Any, name: str) -> NDArray[np.integer[Any]]:
     """Return ``labels`` as an integer array on a 2-D or 3-D grid (booleans become 0 and 1)."""
-    array = np.asarray(labels)
+    array = as_array(labels, name)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a label map of integer type, got dtype {array.dtype}")
-    grid = checked_grid(array.shape, name)
-    if math.prod(grid) >= 2**31:
-        raise ValueError(f"{name} must have fewer than 2**31 pixels, got shape {grid}")
+    checked_grid(array.shape, name)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def checked_finite(values: Any, name: str) -> NDArray[np.floating[Any]]:
     """Return ``values`` as a floating array in which every value is finite."""
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):  # what leaves float64 is infinite and refused as such
+            array = array.astype(np.float64)
     if array.dtype.kind == "f":
         # A sum is one pass without a temporary; only if it is not finite do we look closer.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -60,9 +106,10 @@ def checked_finite(values: Any, name: str) -> NDArray[np.floating[Any]]:
 
 def checked_measure(measure: Any, grid: Grid) -> NDArray[np.float64]:
     """Return ``measure`` as float64 on ``grid`` if finite, non-negative and not all zero."""
-    array = checked_finite(measure, "measure")
-    if array.shape != grid:
-        raise ValueError(f"measure must have the grid's shape {grid}, got {array.shape}")
+    given = as_array(measure, "measure")
+    if given.shape != grid:
+        raise ValueError(f"measure must have the grid's shape {grid}, got {given.shape}")
+    array = checked_finite(given, "measure")
     if array.min() < 0:
         where = tuple(int(i) for i in np.unravel_index(int(array.argmin()), grid))
         raise ValueError(f"measure must not be negative, got {array[where]} at index {where}")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
-from hiersearch.hierarchy._graph_kernels import scattered
+from hiersearch.hierarchy._graph_kernels import Numbers, scattered
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ def dissimilarity(
 
 
 @compiled_part
-def settle(keys: Floats, items: Labels, place: Labels, count: int, position: int) -> None:
+def settle(keys: Floats, items: Numbers, place: Numbers, count: int, position: int) -> None:
     """Move an entry of the heap, four children a node, to where its key belongs.
 
     Among equal keys the lower item is the smaller.
@@ -118,7 +118,7 @@ def settle(keys: Floats, items: Labels, place: Labels, count: int, position: int
 
 
 @compiled_part
-def remove(keys: Floats, items: Labels, place: Labels, count: int, item: int) -> int:
+def remove(keys: Floats, items: Numbers, place: Numbers, count: int, item: int) -> int:
     """Take an item out of the heap and return how many remain."""
     count -= 1
     position = place[item]
@@ -130,7 +130,7 @@ def remove(keys: Floats, items: Labels, place: Labels, count: int, item: int) ->
 
 
 @compiled_part
-def slot_of(table: Labels, edges: Edges, one: int, other: int, n_leaves: int) -> int:
+def slot_of(table: Numbers, edges: Edges, one: int, other: int, n_leaves: int) -> int:
     """Return the position in the table of the edge between two regions, or of a free place.
 
     Entries whose edge has moved on since are passed over: its present ends do not match.
@@ -148,7 +148,7 @@ def slot_of(table: Labels, edges: Edges, one: int, other: int, n_leaves: int) ->
 
 
 @compiled_part
-def fill_table(table: Labels, edges: Edges, n_leaves: int) -> int:
+def fill_table(table: Numbers, edges: Edges, n_leaves: int) -> int:
     """Enter all live edges into an emptied table and return how many there are."""
     count = 0
     for slot in range(table.shape[0]):
@@ -162,7 +162,7 @@ def fill_table(table: Labels, edges: Edges, n_leaves: int) -> int:
 
 
 @compiled_part
-def link_in(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int) -> None:
+def link_in(rings: Numbers, heads: Numbers, degrees: Numbers, region: int, half: int) -> None:
     """Put a half-edge into the ring of a region's half-edges (columns: next, previous)."""
     head = heads[region]
     if head < 0:
@@ -179,7 +179,7 @@ def link_in(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int
 
 
 @compiled_part
-def unlink(rings: Edges, heads: Labels, degrees: Labels, region: int, half: int) -> None:
+def unlink(rings: Numbers, heads: Numbers, degrees: Numbers, region: int, half: int) -> None:
     """Take a half-edge out of its region's ring."""
     after = rings[half, 0]
     if after == half:
@@ -206,16 +206,16 @@ def join(statistics: Floats, kept: int, dropped: int) -> None:
 def move_edges(
     edges: Edges,
     statistics: Floats,
-    rings: Edges,
-    heads: Labels,
-    degrees: Labels,
-    table: Labels,
+    rings: Numbers,
+    heads: Numbers,
+    degrees: Numbers,
+    table: Numbers,
     entries: int,
     keys: Floats,
-    items: Labels,
-    place: Labels,
+    items: Numbers,
+    place: Numbers,
     heap: int,
-    affected: Labels,
+    affected: Numbers,
     gone: int,
     stays: int,
 ) -> tuple[int, int, int]:
@@ -269,13 +269,15 @@ def agglomerate(
     weights: Floats,
     split: int,
     function: Callable[..., float] | None,
+    numbers: Numbers,
 ) -> tuple[int, int, int, int, Ids, Floats]:
     """Return (status, merges, one node, other node, parents, altitudes); arguments are used up.
 
     The live edge with the least (dissimilarity, edge number) is merged, where edges that become
     parallel go on under the lower number. The region with fewer edges moves its edges to the
-    other's ring, so that an edge moves O(log n) times; the table finds parallel edges. Conversions
-    to int64 in calls spare the compilation of the callee for a second type.
+    other's ring, so that an edge moves O(log n) times; the table finds parallel edges. Half-edges,
+    two an edge, are numbered in the type of ``numbers``, an empty array. Conversions to int64 in
+    calls spare the compilation of the callee for a second type.
     """
     n_leaves = sizes.shape[0]
     n_edges = edges.shape[0]
@@ -283,8 +285,8 @@ def agglomerate(
     parents = np.empty(n_nodes, dtype=np.int64)
     altitudes = np.zeros(n_nodes)
     node_of = np.empty(n_leaves, dtype=np.int64)
-    heads = np.empty(n_leaves, dtype=np.int32)
-    degrees = np.zeros(n_leaves, dtype=np.int32)
+    heads = np.empty(n_leaves, dtype=numbers.dtype)
+    degrees = np.zeros(n_leaves, dtype=numbers.dtype)
     for leaf in range(n_leaves):
         node_of[leaf] = leaf
         heads[leaf] = -1
@@ -292,10 +294,10 @@ def agglomerate(
 
     # Equal keys in the order of the items are a heap; all edges wait for their first key.
     keys = np.empty(n_edges)
-    items = np.empty(n_edges, dtype=np.int32)
-    place = np.empty(n_edges, dtype=np.int32)
-    affected = np.empty(n_edges, dtype=np.int32)
-    rings = np.empty((2 * n_edges, 2), dtype=np.int32)
+    items = np.empty(n_edges, dtype=numbers.dtype)
+    place = np.empty(n_edges, dtype=numbers.dtype)
+    affected = np.empty(n_edges, dtype=numbers.dtype)
+    rings = np.empty((2 * n_edges, 2), dtype=numbers.dtype)
     for edge in range(n_edges):
         keys[edge] = np.inf
         items[edge] = edge
@@ -308,7 +310,7 @@ def agglomerate(
     capacity = 16
     while capacity < 4 * n_edges:
         capacity *= 2
-    table = np.empty(capacity, dtype=np.int32)
+    table = np.empty(capacity, dtype=numbers.dtype)
     entries = fill_table(table, edges, n_leaves)
     # Only these linkages look at the regions; the others change where edges are joined.
     regional = code >= WARD

@@ -179,12 +179,17 @@ def cut_by_regions(
     places: NDArray[np.int64],
     choices: NDArray[Any],
 ) -> NDArray[np.int64]:
-    """Follow the choices of ``tables_by_regions`` down from the root. O(nodes visited)."""
+    """Follow the choices of ``tables_by_regions`` down from the root. O(nodes visited).
+
+    Empty where they tell of no such cut, as of other tables.
+    """
     nodes = np.empty(regions, np.int64)
     filled = 0
     stack = [(leaves.size - 1, regions)]
     while len(stack) > 0:
         node, wanted = stack.pop()
+        if wanted < 1 or wanted > leaves[node]:
+            return nodes[:0]
         if wanted == 1:
             nodes[filled] = node
             filled += 1
@@ -193,8 +198,10 @@ def cut_by_regions(
             light = children[c]
             own = 1
             if leaves[light] > 1:
-                fewest = c - offsets[node] + 1
-                own = int(np.int64(choices[places[light] + wanted - fewest])) + 1
+                place = places[light] + wanted - (c - offsets[node] + 1)
+                if place < 0 or place >= choices.size:
+                    return nodes[:0]
+                own = int(np.int64(choices[place])) + 1
             stack.append((light, own))
             wanted -= own
         stack.append((children[offsets[node]], wanted))

@@ -3,6 +3,8 @@
 Grids come as three sides (depth, height, width), with depth 1 for images, and flattened arrays.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,8 @@ from hiersearch._compile import compiled, compiled_part
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int32]
+# What numbers edges: int32, or int64 where there are more than that can hold.
+Numbers = NDArray[np.signedinteger[Any]]
 # Any of uint8, uint16, float32, float64, in rows of one pixel each.
 Values = NDArray[np.generic]
 
@@ -49,18 +53,18 @@ def boundaries(
     values: Values,
     kind: int,
     n_regions: int,
-    capacity: int,
+    table: Numbers,
 ) -> tuple[NDArray[np.int32], Floats, int]:
     """Return edges (m, 2), their statistics (m, 4): faces, sum, minimum, maximum; and m.
 
     One pass over the pixels; edges are found through an open-addressing table of edge numbers,
     behind a memory of the last edge met in each direction. The number m is -1 if there are more
-    edges than half the table's ``capacity``, a power of two.
+    edges than half the places of the ``table``, a power of two. It comes empty: numbers begin with
+    1, and zeros are cheap to make.
     """
     depth, height, width = sides
     steps = (1, width, width * height)
-    # Numbers from 1 on: an array of zeros is an empty table, cheap to make and to compile.
-    table = np.zeros(capacity, dtype=np.int32)
+    capacity = table.size
     ends = np.empty((capacity // 2, 2), dtype=np.int32)
     statistics = np.empty((capacity // 2, 4))
     count = 0
@@ -181,8 +185,10 @@ def pixel_pairs(
 
 
 @compiled
-def stable_order(weights: Floats) -> Labels:
+def stable_order(weights: Floats, numbers: Numbers) -> Numbers:
     """Return the positions of finite weights in ascending order, ties by position.
+
+    They are of the type of ``numbers``, an empty array.
 
     Counting sort where all weights are whole numbers below 65536, as 8- and 16-bit images give;
     otherwise a radix sort of their bits, least significant of four digits first.
@@ -190,8 +196,8 @@ def stable_order(weights: Floats) -> Labels:
     count = weights.shape[0]
     # Adding zero turns -0.0 into 0.0, so that both tie.
     keys = (weights + 0.0).view(np.int64)
-    order = np.empty(count, dtype=np.int32)
-    moved = np.empty(count, dtype=np.int32)
+    order = np.empty(count, dtype=numbers.dtype)
+    moved = np.empty(count, dtype=numbers.dtype)
     whole = True
     for position in range(count):
         order[position] = position

@@ -4,6 +4,8 @@ All take ``parents`` as int64 with ``parents[i] > i`` and the root as its own pa
 they are the pass that checks exactly this.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -301,7 +303,7 @@ def component(links: Labels, item: int) -> int:
 
 @compiled
 def kruskal(
-    n_leaves: int, edges: NDArray[np.int32], weights: Floats, order: Labels
+    n_leaves: int, edges: NDArray[np.int32], weights: Floats, order: NDArray[np.signedinteger[Any]]
 ) -> tuple[int, Ids, Floats, Ids]:
     """Return (number of merges, parents, altitudes, edge that made each merge).
 

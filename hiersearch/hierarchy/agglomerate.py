@@ -5,8 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hiersearch._sealed import sealed
 from hiersearch._validate import (
     Grid,
+    as_array,
     checked_choice,
     checked_count,
     checked_finite,
@@ -15,9 +17,12 @@ from hiersearch._validate import (
 from hiersearch.hierarchy import _agglomerate_kernels as kernels
 from hiersearch.hierarchy import _graph_kernels as pixel_kernels
 from hiersearch.hierarchy._tree_kernels import kruskal
-from hiersearch.hierarchy.graph import RegionGraph, checked_channels, sides_of
+from hiersearch.hierarchy.graph import RegionGraph, checked_channels, numbers_of, sides_of
 from hiersearch.hierarchy.linkage import Linkage, compiled_linkage
-from hiersearch.hierarchy.tree import MergeTree, node_sizes
+from hiersearch.hierarchy.tree import MergeTree
+
+LARGEST_LEAVES = 2**30
+"""Most leaves of a binary tree: more, and its nodes are not numbered in 32 bits."""
 
 _CODES = {
     "average": kernels.AVERAGE,
@@ -56,8 +61,8 @@ def agglomerate(
     TypeError
         If ``linkage`` is of another type or does not compile.
     ValueError
-        If the graph breaks a rule, lacks what the linkage needs or is not connected, or if the
-        linkage is not finite for a pair of regions.
+        If the graph lacks what the linkage needs, is not connected or has more than 2**30 regions,
+        or if the linkage is not finite for a pair of regions.
 
     Notes
     -----
@@ -76,12 +81,12 @@ def agglomerate(
     >>> agglomerate(graph, "mean-colour").altitudes.tolist()
     [0.0, 0.0, 0.0, 3.0, 78.5]
     """
-    graph.validate()
+    check_leaves(graph.n_regions)
     chosen = Linkage(linkage) if isinstance(linkage, str) else linkage
     if isinstance(chosen, Linkage):
         _check_needs(graph, chosen, colour_channels)
         if chosen.name == "single":
-            return kruskal_tree(graph.leaf_map, graph.edges, graph.contrast_min, graph.sizes)
+            return spanning_tree(graph.leaf_map, graph.edges, graph.contrast_min, graph.sizes)
         code, function = _CODES[chosen.name], None
         colour = 1.0 if chosen.name == "mean-colour" else chosen.colour
         weights = np.array([colour, chosen.soft, chosen.boundary])
@@ -104,6 +109,7 @@ def agglomerate(
         weights,
         split,
         function,
+        np.empty(0, numbers_of(2 * graph.n_edges)),
     )
     if status == kernels.NOT_FINITE:
         raise ValueError(
@@ -111,26 +117,23 @@ def agglomerate(
             f"{graph.n_regions} on are merged ones, numbered in the order of merging)"
         )
     _check_connected(merges, graph.n_regions)
-    return MergeTree(parents, altitudes, node_sizes(parents, graph.sizes), graph.leaf_map)
+    return MergeTree._of(parents, altitudes, graph.leaf_map, graph.sizes)
 
 
 def kruskal_tree(
-    leaf_map: NDArray[np.int32],
-    edges: NDArray[np.int32],
-    weights: NDArray[np.float64],
-    sizes: NDArray[np.float64],
+    leaf_map: ArrayLike, edges: ArrayLike, weights: ArrayLike, sizes: ArrayLike
 ) -> MergeTree:
     """Return the single-linkage tree of a connected graph: Kruskal's merges, in their order.
 
     Parameters
     ----------
-    leaf_map : ndarray of int32, shape ``grid``
-        Region of each pixel.
-    edges : ndarray of int32, shape (m, 2)
+    leaf_map : array_like of integers, shape ``grid``
+        Region of each pixel, 0 to n - 1.
+    edges : array_like of integers, shape (m, 2)
         Joined regions.
-    weights : ndarray of float64, shape (m,)
-        Finite weight of each edge.
-    sizes : ndarray of float64, shape (n,)
+    weights : array_like of finite numbers, shape (m,)
+        Weight of each edge.
+    sizes : array_like of finite non-negative numbers, shape (n,)
         Measure of each region.
 
     Returns
@@ -140,8 +143,11 @@ def kruskal_tree(
 
     Raises
     ------
+    TypeError
+        If an array has no integer or real dtype where one is needed.
     ValueError
-        If the graph is not connected, an edge leads elsewhere, or a weight is not finite.
+        If a shape is wrong, the graph is not connected or has more than 2**30 regions, an edge
+        leads elsewhere, a weight is not finite, or the leaf map does not fit.
 
     Notes
     -----
@@ -149,20 +155,65 @@ def kruskal_tree(
 
     Examples
     --------
-    >>> edges = np.array([[0, 1], [1, 2]], dtype=np.int32)
-    >>> leaf_map = np.array([[0, 1, 2]], dtype=np.int32)
-    >>> kruskal_tree(leaf_map, edges, np.array([5.0, 2.0]), np.ones(3)).parents.tolist()
+    >>> kruskal_tree([[0, 1, 2]], [[0, 1], [1, 2]], [5.0, 2.0], np.ones(3)).parents.tolist()
     [4, 3, 3, 4, 4]
     """
-    if edges.size and (int(edges.min()) < 0 or int(edges.max()) >= sizes.size):
-        raise ValueError(f"edges must join regions within 0..{sizes.size - 1}")
-    if weights.shape != (edges.shape[0],):
-        raise ValueError(f"weights must have shape ({edges.shape[0]},), got {weights.shape}")
-    checked_finite(weights, "weights")
-    order = pixel_kernels.stable_order(weights)
-    merges, parents, altitudes, _ = kruskal(sizes.size, edges, weights, order)
-    _check_connected(merges, sizes.size)
-    return MergeTree(parents, altitudes, node_sizes(parents, sizes), leaf_map)
+    measured = np.ascontiguousarray(checked_finite(sizes, "sizes"), dtype=np.float64)
+    if measured.ndim != 1 or measured.size == 0:
+        raise ValueError(f"sizes must be 1-D and not empty, got shape {measured.shape}")
+    check_leaves(measured.size)
+    ends = as_array(edges, "edges")
+    if ends.dtype.kind not in "iu":
+        raise TypeError(f"edges must be an array of integers, got dtype {ends.dtype}")
+    if ends.ndim != 2 or ends.shape[1] != 2:
+        raise ValueError(f"edges must have shape (m, 2), got {ends.shape}")
+    if ends.size and (int(ends.min()) < 0 or int(ends.max()) >= measured.size):
+        raise ValueError(
+            f"edges must join regions within 0..{measured.size - 1}, got {ends.min()}..{ends.max()}"
+        )
+    heights = np.ascontiguousarray(checked_finite(weights, "weights"), dtype=np.float64)
+    if heights.shape != (ends.shape[0],):
+        raise ValueError(f"weights must have shape ({ends.shape[0]},), got {heights.shape}")
+    joined = np.ascontiguousarray(ends, dtype=np.int32)
+    parents, altitudes = _spanning_merges(measured.size, joined.view(), heights.view())
+    made = MergeTree.from_parents(parents, altitudes, leaf_map)
+    if made.n_leaves != measured.size:
+        raise ValueError(
+            f"leaf_map must hold a region for each of the {measured.size} sizes, "
+            f"got {made.n_leaves}"
+        )
+    if measured.min() < 0:
+        raise ValueError(f"sizes must not be negative, got {measured.min()}")
+    return made._with_sizes(measured)
+
+
+def spanning_tree(
+    leaf_map: NDArray[np.int32],
+    edges: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+) -> MergeTree:
+    """Return what `kruskal_tree` does, of arrays that are sound already, and keep the leaf map.
+
+    Raises
+    ------
+    ValueError
+        If the graph is not connected.
+    """
+    check_leaves(sizes.size)
+    parents, altitudes = _spanning_merges(sizes.size, edges, weights)
+    return MergeTree._of(parents, altitudes, leaf_map, sizes)
+
+
+def _spanning_merges(
+    n_regions: int, edges: NDArray[np.int32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return parents and altitudes; ``edges`` and ``weights`` become read-only."""
+    # Sealed, so that the kernels meet one kind of array, whoever calls.
+    order = pixel_kernels.stable_order(sealed(weights), np.empty(0, numbers_of(weights.size)))
+    merges, parents, altitudes, _ = kruskal(n_regions, sealed(edges), weights, order)
+    _check_connected(merges, n_regions)
+    return parents, altitudes
 
 
 def pixel_tree(
@@ -210,23 +261,21 @@ def pixel_tree(
     >>> pixel_tree([[1, 3, 3]]).altitudes.tolist()
     [0.0, 0.0, 0.0, 0.0, 2.0]
     """
-    array = np.asarray(image)
+    array = as_array(image, "image")
     if grid is None:
         grid = array.shape[:2] if array.ndim == 3 else array.shape
     kinds = {"max": pixel_kernels.LARGEST_DIFFERENCE, "euclidean": pixel_kernels.EUCLIDEAN}
     kind = kinds[checked_choice(contrast, tuple(kinds), "contrast")]
     values = checked_channels(array, grid, "boundary" if boundary else "image")
+    n_pixels = values.shape[0]
+    check_leaves(n_pixels)
     edges, weights = pixel_kernels.pixel_pairs(
         sides_of(grid), values, pixel_kernels.LARGER_VALUE if boundary else kind
     )
     checked_finite(weights, "the contrast of neighbouring pixels")
-    order = pixel_kernels.stable_order(weights)
-    n_pixels = values.shape[0]
-    _, parents, altitudes, _ = kruskal(n_pixels, edges, weights, order)
-    leaf_map = np.arange(n_pixels, dtype=np.int32)
+    leaf_map = np.arange(n_pixels, dtype=np.int32).reshape(grid)
     of_pixels = np.ones(n_pixels) if measure is None else checked_measure(measure, grid)
-    sizes = node_sizes(parents, of_pixels.reshape(-1))
-    return MergeTree(parents, altitudes, sizes, leaf_map.reshape(grid))
+    return spanning_tree(leaf_map, edges, weights, of_pixels.reshape(-1))
 
 
 def _check_needs(graph: RegionGraph, linkage: Linkage, colour_channels: int | None) -> None:
@@ -257,4 +306,13 @@ def _check_connected(merges: int, n_regions: int) -> None:
         raise ValueError(
             f"the graph must be connected, but its {n_regions} regions form "
             f"{n_regions - merges} components"
+        )
+
+
+def check_leaves(n_leaves: int) -> None:
+    """Raise if a binary tree of so many leaves has nodes that are not numbered in 32 bits."""
+    if n_leaves > LARGEST_LEAVES:
+        raise ValueError(
+            f"a hierarchy must have at most 2**30 leaves, got {n_leaves}: merge pixels to "
+            "superpixels, or divide the grid"
         )

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hiersearch._validate import Grid, checked_choice, checked_finite, checked_grid, checked_labels
+from hiersearch._validate import (
+    Grid,
+    as_array,
+    checked_choice,
+    checked_finite,
+    checked_grid,
+    checked_labels,
+)
 from hiersearch.hierarchy.agglomerate import agglomerate, pixel_tree
 from hiersearch.hierarchy.graph import checked_channels, region_graph
 from hiersearch.hierarchy.linkage import LINKAGES, Linkage
@@ -107,7 +114,7 @@ def build_hierarchy(
         )
     if labels is None:
         labels = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
-    features = None if soft is None else np.moveaxis(np.asarray(soft), 0, -1)
+    features = None if soft is None else np.moveaxis(as_array(soft, "soft"), 0, -1)
     graph = region_graph(
         labels,
         image,
@@ -148,7 +155,7 @@ def _common_grid(
         label_map = checked_labels(superpixels, "superpixels")
         found.append(("superpixels", label_map.shape))
     if boundary is not None:
-        found.append(("boundary", checked_grid(np.shape(boundary), "boundary")))
+        found.append(("boundary", checked_grid(as_array(boundary, "boundary").shape, "boundary")))
     if soft is not None:
         values = checked_finite(soft, "soft")
         if values.ndim not in (3, 4) or values.shape[0] == 0:
@@ -163,7 +170,7 @@ def _common_grid(
         if not found:
             raise ValueError("an image, a boundary map or a label map is needed, got none")
         return found[0][1]
-    shape = found[0][1] if found else grid_of_image(np.asarray(image))
+    shape = found[0][1] if found else grid_of_image(as_array(image, "image"))
     checked_channels(image, shape, "image")
     return shape
 

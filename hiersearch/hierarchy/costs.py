@@ -7,13 +7,14 @@ with the pairs inside R: every search over cuts stands on these sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch._sealed import Sealed, private
 from hiersearch.device import trees
 from hiersearch.device.choice import Device, Work, resolved
 from hiersearch.hierarchy import _cost_kernels as kernels
@@ -28,8 +29,11 @@ _DENSE_REGIONS = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RegionCosts:
-    """Additive costs of the nodes of one tree: distance = (constant + Σ costs) / scale."""
+class RegionCosts(Sealed):
+    """Additive costs of the nodes of one tree: distance = (constant + Σ costs) / scale.
+
+    The constructor checks its arrays and copies them, O(nodes); they are read-only.
+    """
 
     costs: NDArray[np.float64]
     """(n_nodes,) cost of each node as a region; +inf where it must not be one."""
@@ -40,9 +44,45 @@ class RegionCosts:
     classes: NDArray[np.int32] | None = None
     """(n_nodes,) best class of each node, where classes count; else None."""
 
+    def __post_init__(self) -> None:
+        costs = _validate.as_array(self.costs, "costs")
+        if costs.dtype.kind not in "fiub":
+            raise TypeError(f"costs must be real numbers, got dtype {costs.dtype}")
+        if costs.ndim != 1 or costs.size == 0:
+            raise ValueError(f"costs must be 1-D, one for each node, got shape {costs.shape}")
+        wrong = np.flatnonzero(~(costs > -np.inf))
+        if wrong.size:
+            node = int(wrong[0])
+            raise ValueError(f"costs must be finite or +inf, got {costs[node]} of node {node}")
+        if not np.isfinite(self.constant):
+            raise ValueError(f"constant must be a finite number, got {self.constant!r}")
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale must be a positive number, got {self.scale!r}")
+        classes = self.classes
+        if classes is not None:
+            classes = _validate.checked_column(
+                classes, "classes", np.int32, 0, _validate.LARGEST_INT32, costs.size
+            )
+            classes = private(classes)
+        self._keep(
+            costs=private(costs, np.float64),
+            constant=float(self.constant),
+            scale=float(self.scale),
+            classes=classes,
+        )
+
+    def check_fits(self, tree: MergeTree, name: str) -> None:
+        """Raise unless there is a cost for each node of a tree."""
+        if self.costs.shape != (tree.n_nodes,):
+            raise ValueError(
+                f"{name} must have a cost for each of the {tree.n_nodes} nodes, "
+                f"got {self.costs.shape}"
+            )
+
     def forbidding(self, nodes: NDArray[np.bool_]) -> RegionCosts:
         """Return the costs with +inf where ``nodes`` (n_nodes,) is true."""
-        return replace(self, costs=np.where(nodes, np.inf, self.costs))
+        costs = np.where(nodes, np.inf, self.costs)
+        return self._unchecked(costs, self.constant, self.scale, self.classes)
 
 
 def region_costs(
@@ -135,7 +175,7 @@ def _membership_costs(
         assert isinstance(goal, Memberships)
         missed, names = class_terms(tree, goal)
         costs = costs + class_weight * total * missed
-    return RegionCosts(costs, float(np.square(of_channels).sum()), total**2, names)
+    return RegionCosts._unchecked(costs, float(np.square(of_channels).sum()), total**2, names)
 
 
 def _device_costs(
@@ -159,7 +199,7 @@ def _device_costs(
         assert isinstance(goal, Memberships)
         missed, names = class_terms(tree, goal, where.name)
         costs = costs + class_weight * total * missed
-    return RegionCosts(costs, constant, total**2, names)
+    return RegionCosts._unchecked(costs, constant, total**2, names)
 
 
 def _work(tree: MergeTree, goal: Partition | SoftPartition) -> Work | None:
@@ -178,6 +218,7 @@ def class_terms(
     tree: MergeTree, goal: Memberships, device: str | None = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return what each node's best class misses, Σ μ (1 − P), and that class. O(k · pixels)."""
+    _validate.checked_same_grid(goal.grid, tree.grid, "goal", "tree")
     n_classes = goal.values.shape[0]
     work = trees.work_of_costs(goal.n_pixels, tree.n_nodes, n_classes, n_classes, sparse=False)
     where = resolved(device, work)
@@ -198,6 +239,7 @@ def channel_sums_of_leaves(
 
     O(k · pixels), or O(pixels) for sparse channels and hard targets.
     """
+    _validate.checked_same_grid(goal.grid, tree.grid, "goal", "tree")
     values, channels, n_channels = _as_channels(goal)
     if tree.n_leaves * n_channels > most:
         return None
@@ -280,7 +322,7 @@ def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
             heads,
         )
     tree_kernels.sum_up(tree.parents, gains)
-    return RegionCosts(gains, constant, goal.pair_total)
+    return RegionCosts._unchecked(gains, constant, goal.pair_total, None)
 
 
 def leaf_layout(
@@ -357,7 +399,7 @@ def _holding_several_markers(tree: MergeTree, markers: NDArray[Any]) -> NDArray[
 
 
 def _holding_both_of_a_pair(tree: MergeTree, pairs: Any) -> NDArray[np.bool_]:
-    array = np.asarray(pairs)
+    array = _validate.as_array(pairs, "apart")
     axes = len(tree.grid)
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[1:] != (2, axes):
         raise ValueError(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch._sealed import Sealed, private
 from hiersearch.hierarchy import _cut_kernels as kernels
 from hiersearch.hierarchy._tree_kernels import capped_by_ancestors, topmost
 from hiersearch.hierarchy.costs import RegionCosts, leaf_counts, leaf_layout
@@ -25,8 +26,8 @@ from hiersearch.hierarchy.tree import MergeTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RegionCurve:
-    """Nearest cut for every number of regions 1..K."""
+class RegionCurve(Sealed):
+    """Nearest cut for every number of regions 1..K, as `nearest_cuts_by_regions` finds them."""
 
     tree: MergeTree
     """The tree that was searched."""
@@ -38,6 +39,23 @@ class RegionCurve:
     """(n_nodes,) where the splits of a node's siblings begin in ``choices``."""
     choices: NDArray[np.unsignedinteger[Any]]
     """Numbers of regions, less one, that light children get in the best splits."""
+
+    def __post_init__(self) -> None:
+        self.costs.check_fits(self.tree, "costs")
+        n_nodes, n_leaves = self.tree.n_nodes, self.tree.n_leaves
+        distances = _checked_numbers(self.distances, "distances", None)
+        if distances.size > n_leaves:
+            raise ValueError(
+                f"distances must be at most as many as leaves, {n_leaves}, got {distances.size}"
+            )
+        choices = _validate.as_array(self.choices, "choices")
+        if choices.ndim != 1 or choices.dtype not in (np.uint16, np.uint32):
+            raise ValueError(
+                f"choices must be 1-D of uint16 or uint32, got shape {choices.shape} and dtype "
+                f"{choices.dtype}"
+            )
+        places = _validate.checked_column(self.places, "places", np.int64, 0, choices.size, n_nodes)
+        self._keep(distances=distances, places=private(places), choices=private(choices))
 
     def cut(self, regions: int) -> CutResult:
         """Return the nearest cut into exactly ``regions`` regions.
@@ -58,6 +76,8 @@ class RegionCurve:
         nodes = kernels.cut_by_regions(
             regions, offsets, children, leaf_counts(self.tree), self.places, self.choices
         )
+        if nodes.size != regions:
+            raise ValueError(f"choices must tell of a cut into {regions} regions, got other splits")
         counts = log10_cuts_by_regions(self.tree, regions, self.costs)
         return finished(self.tree, self.costs, nodes, float(counts[regions - 1]))
 
@@ -120,7 +140,7 @@ def nearest_cuts_by_regions(
     )
     distances = np.full(bound, np.inf)
     distances[: table.size] = np.maximum(0.0, (costs.constant + table) / costs.scale)
-    return RegionCurve(tree, costs, distances, places, choices)
+    return RegionCurve._unchecked(tree, costs, distances, places, choices)
 
 
 def log10_cuts_by_regions(
@@ -151,6 +171,7 @@ def log10_cuts_by_regions(
     bound = _validate.checked_count(most, "most", 1, tree.n_leaves)
     units = np.zeros(tree.n_nodes)
     if costs is not None:
+        costs.check_fits(tree, "costs")
         units[np.isinf(costs.costs)] = np.inf
     offsets, children, starts = leaf_layout(tree)
     table = kernels.tables_by_regions(
@@ -170,7 +191,7 @@ def log10_cuts_by_regions(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TradeOff:
+class TradeOff(Sealed):
     """Lower convex hull of distance against number of regions, over all cuts of a tree.
 
     Vertex i minimises distance + price · regions for prices from ``prices[i]`` up to that of the
@@ -189,6 +210,17 @@ class TradeOff:
     """(vertices,) lowest price, in normalised distance a region, at which each is best."""
     node_prices: NDArray[np.float64]
     """(n_nodes,) price from which on a node is the best cut of its own subtree."""
+
+    def __post_init__(self) -> None:
+        self.costs.check_fits(self.tree, "costs")
+        n_leaves = self.tree.n_leaves
+        regions = _validate.checked_column(self.regions, "regions", np.int64, 1, n_leaves, None)
+        self._keep(
+            regions=private(regions),
+            distances=_checked_numbers(self.distances, "distances", regions.size),
+            prices=_checked_numbers(self.prices, "prices", regions.size),
+            node_prices=_checked_numbers(self.node_prices, "node_prices", self.tree.n_nodes),
+        )
 
     def at(self, price: float) -> CutResult:
         """Return the cut that minimises distance + price · regions, the coarsest of equals.
@@ -220,7 +252,7 @@ class TradeOff:
             raise ValueError("hierarchy must have a price for every node, but some are forbidden")
         # A node is on no best cut below a cheaper ancestor: it appears with that ancestor.
         capped = capped_by_ancestors(self.tree.parents, altitudes)
-        return MergeTree(self.tree.parents, capped, self.tree.sizes, self.tree.leaf_map)
+        return self.tree._with_altitudes(capped)
 
 
 def trade_off(
@@ -267,7 +299,7 @@ def trade_off(
         raise ValueError("constraints must allow a cut of the tree, got none")
     # Nodes with one price in different subtrees change together: only the ends are vertices.
     vertices = np.flatnonzero(np.diff(begin, prepend=np.inf) < 0)
-    return TradeOff(
+    return TradeOff._unchecked(
         tree,
         costs,
         regions[vertices],
@@ -275,3 +307,17 @@ def trade_off(
         begin[vertices] / costs.scale,
         prices / costs.scale,
     )
+
+
+def _checked_numbers(values: ArrayLike, name: str, size: int | None) -> NDArray[np.float64]:
+    """Return a private float64 array of ``size`` numbers, infinities among them; None: any."""
+    array = _validate.as_array(values, name)
+    if array.dtype != np.float64 or array.ndim != 1 or size not in (None, array.size):
+        raise ValueError(
+            f"{name} must be float64 of shape ({'k' if size is None else size},), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    missing = np.flatnonzero(np.isnan(array))
+    if missing.size:
+        raise ValueError(f"{name} must be numbers, got nan at index {missing[0]}")
+    return private(array)

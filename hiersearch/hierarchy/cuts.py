@@ -100,11 +100,7 @@ def prepared_costs(
     resolved(device)
     if isinstance(target, RegionCosts):
         costs = target
-        if costs.costs.shape != (tree.n_nodes,):
-            raise ValueError(
-                f"target must have a cost for each of the {tree.n_nodes} nodes, "
-                f"got {costs.costs.shape}"
-            )
+        costs.check_fits(tree, "target")
         if class_weight:
             raise ValueError("class_weight must be given when the costs are made, not to a search")
     else:
@@ -338,7 +334,9 @@ def log10_cuts(tree: MergeTree, costs: RegionCosts | None = None) -> float:
     >>> round(10 ** log10_cuts(tree))
     3
     """
-    n_nodes = tree.n_nodes
-    allowed = np.ones(n_nodes, np.bool_) if costs is None else np.isfinite(costs.costs)
+    allowed = np.ones(tree.n_nodes, np.bool_)
+    if costs is not None:
+        costs.check_fits(tree, "costs")
+        allowed = np.isfinite(costs.costs)
     counts = kernels.log_counts(tree.parents, allowed, tree.n_leaves)
     return float(counts[tree.root]) / math.log(10.0)

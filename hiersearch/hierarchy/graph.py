@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hiersearch._sealed import Sealed, private
 from hiersearch._validate import (
+    LARGEST_INT32,
     Grid,
+    as_array,
     checked_choice,
     checked_finite,
     checked_grid,
@@ -15,6 +18,7 @@ from hiersearch._validate import (
     checked_measure,
 )
 from hiersearch.hierarchy import _graph_kernels as kernels
+from hiersearch.hierarchy._tree_kernels import first_unused_leaf
 from hiersearch.hierarchy.tree import is_identity
 from hiersearch.partitions.partition import Partition
 
@@ -25,11 +29,12 @@ _CONTRASTS = {"max": kernels.LARGEST_DIFFERENCE, "euclidean": kernels.EUCLIDEAN}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RegionGraph:
+class RegionGraph(Sealed):
     """The regions of a partition and their common boundaries.
 
     Two regions are adjacent where two of their pixels share a face: 4 neighbours a pixel in
-    an image, 6 in a volume.
+    an image, 6 in a volume. The constructor checks arrays of the types below, as `validate` does,
+    and copies them; a graph's arrays are read-only.
 
     Parameters
     ----------
@@ -68,6 +73,11 @@ class RegionGraph:
     feature_sums: NDArray[np.float64]
     has_contrast: bool = True
 
+    def __post_init__(self) -> None:
+        for name in self.__match_args__[:-1]:
+            self._keep(**{name: private(as_array(getattr(self, name), name))})
+        self.validate()
+
     @property
     def grid(self) -> Grid:
         """Shape of the image: (H, W) or (D, H, W)."""
@@ -89,7 +99,7 @@ class RegionGraph:
         return self.contrast_sum / self.boundary_length
 
     def validate(self) -> None:
-        """Check what merging relies on, for graphs that `region_graph` did not make.
+        """Check what merging relies on.
 
         Raises
         ------
@@ -106,6 +116,10 @@ class RegionGraph:
         --------
         >>> region_graph([[0, 1]], [[3, 7]]).validate()
         """
+        for name, axes in (("sizes", 1), ("edges", 2), ("feature_sums", 2)):
+            array = getattr(self, name)
+            if array.ndim != axes:
+                raise ValueError(f"{name} must be {axes}-D, got shape {array.shape}")
         n_regions, n_edges = self.n_regions, self.n_edges
         for name, dtype, shape in (
             ("leaf_map", np.int32, self.leaf_map.shape),
@@ -125,8 +139,12 @@ class RegionGraph:
             if dtype == np.float64:
                 checked_finite(array, name)
         checked_grid(self.leaf_map.shape, "leaf_map")
-        if int(self.leaf_map.min()) < 0 or int(self.leaf_map.max()) >= n_regions:
-            raise ValueError(f"leaf_map must lie within 0..{n_regions - 1}")
+        low, high = int(self.leaf_map.min()), int(self.leaf_map.max())
+        if low < 0 or high >= n_regions:
+            raise ValueError(f"leaf_map must lie within 0..{n_regions - 1}, got {low}..{high}")
+        unused = first_unused_leaf(self.leaf_map.reshape(-1), n_regions)
+        if unused >= 0:
+            raise ValueError(f"leaf_map must hold every region, but region {unused} has no pixel")
         if n_edges:
             u, v = self.edges[:, 0].astype(np.int64), self.edges[:, 1].astype(np.int64)
             if int(u.min()) < 0 or int(v.max()) >= n_regions or not (u < v).all():
@@ -244,7 +262,7 @@ def region_graph(
     channels = None if image is None else checked_channels(image, grid, "image")
     weights = None if measure is None else checked_measure(measure, grid).reshape(-1)
     if boundary is not None:
-        given = np.asarray(boundary)
+        given = as_array(boundary, "boundary")
         if given.shape != grid:
             raise ValueError(f"boundary must have the labels' shape {grid}, got {given.shape}")
         compared: NDArray[Any] | None = checked_channels(given, grid, "boundary")
@@ -265,17 +283,7 @@ def region_graph(
     for name, total in (("contrasts", statistics), ("measure times values", sums)):
         if not np.isfinite(total).all():
             raise ValueError(f"the sums of {name} exceed the range of float64: scale the image")
-    return RegionGraph(
-        leaf_map=leaf_map,
-        edges=edges,
-        boundary_length=statistics[0],
-        contrast_sum=statistics[1],
-        contrast_min=statistics[2],
-        contrast_max=statistics[3],
-        sizes=sizes,
-        feature_sums=sums,
-        has_contrast=compared is not None,
-    )
+    return RegionGraph._unchecked(leaf_map, edges, *statistics, sizes, sums, compared is not None)
 
 
 def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:
@@ -353,7 +361,8 @@ def checked_channels(image: ArrayLike, grid: Grid, name: str) -> NDArray[Any]:
     >>> checked_channels(np.zeros((4, 5, 3), np.uint8), (4, 5), "image").shape
     (20, 3)
     """
-    array = np.asarray(image)
+    array = as_array(image, name)
+    checked_grid(grid, name)
     if array.shape[: len(grid)] != grid or array.ndim not in (len(grid), len(grid) + 1):
         raise ValueError(
             f"{name} must have the shape {grid} or {grid} with channels behind, got {array.shape}"
@@ -366,6 +375,19 @@ def checked_channels(image: ArrayLike, grid: Grid, name: str) -> NDArray[Any]:
         array = checked_finite(array, name)
     native = array.dtype.newbyteorder("=")
     return np.ascontiguousarray(array, dtype=native).reshape(int(np.prod(grid)), -1)
+
+
+def numbers_of(count: int) -> type[np.signedinteger[Any]]:
+    """Return the type that numbers so many things: int32, of half the size, as long as it can.
+
+    Pairs of pixels or regions may be more than 2**31 - 1 where the pixels are not.
+
+    Examples
+    --------
+    >>> numbers_of(3 * 2**20), numbers_of(3 * 2**30)
+    (<class 'numpy.int32'>, <class 'numpy.int64'>)
+    """
+    return np.int32 if count <= LARGEST_INT32 else np.int64
 
 
 def sides_of(grid: Grid) -> tuple[int, int, int]:
@@ -392,9 +414,8 @@ def _boundaries(
         return edges, np.stack((np.ones(weights.size), weights, weights, weights))
     capacity = 1 << max(10, (8 * n_regions - 1).bit_length())
     while True:
-        ends, rows, count = kernels.boundaries(
-            flat, sides_of(grid), values, kind, n_regions, capacity
-        )
+        table = np.zeros(capacity, numbers_of(capacity // 2))
+        ends, rows, count = kernels.boundaries(flat, sides_of(grid), values, kind, n_regions, table)
         if count >= 0:
             break
         # Connected regions of an image have fewer edges than that; scattered ones may not.

@@ -54,7 +54,7 @@ def to_linkage_matrix(tree: MergeTree) -> NDArray[np.float64]:
     n_leaves = tree.n_leaves
     inner = tree.altitudes.copy()
     inner[:n_leaves] = 0.0
-    distances = MergeTree(tree.parents, inner, tree.sizes, tree.leaf_map).monotone().altitudes
+    distances = tree._with_altitudes(inner).monotone().altitudes
     if tree.altitudes[n_leaves:].size and tree.altitudes[n_leaves:].min() < 0:
         node = n_leaves + int(tree.altitudes[n_leaves:].argmin())
         raise ValueError(
@@ -208,7 +208,7 @@ def from_higra(parents: ArrayLike, altitudes: ArrayLike, leaf_map: ArrayLike) ->
     >>> from_higra([3, 3, 3, 3], [0, 0, 0, 7], [[0, 1, 2]]).is_binary
     False
     """
-    return MergeTree.from_parents(np.array(parents), np.array(altitudes), leaf_map)
+    return MergeTree.from_parents(parents, altitudes, leaf_map)
 
 
 def to_networkx(tree: MergeTree) -> "nx.DiGraph[int]":

@@ -311,7 +311,7 @@ def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:
 
 
 def _checked_image(image: ArrayLike, grid: tuple[int, ...]) -> NDArray[Any]:
-    array = np.asarray(image)
+    array = _validate.as_array(image, "image")
     if array.size == 0:
         raise ValueError(f"image must not be empty, got shape {array.shape}")
     _validate.checked_finite(array, "image")

@@ -169,7 +169,7 @@ def _chain(tree: MergeTree, goal: Partition | SoftPartition) -> _Chain:
     weights = measure if measure.size else None
     sizes = node_sizes(tree.parents, np.bincount(tree.leaf_map.reshape(-1), weights))
     # With a² as costs and nothing else the curve is Σ a².
-    curve = horizontal_curve(tree, RegionCosts(sizes * sizes, 0.0, 1.0))
+    curve = horizontal_curve(tree, RegionCosts._unchecked(sizes * sizes, 0.0, 1.0, None))
     sums = channel_sums_of_leaves(tree, goal, _LARGEST_TABLE)
     if sums is None:
         whole = horizontal_curve(tree, goal)

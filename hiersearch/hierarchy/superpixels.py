@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hiersearch._validate import Grid, checked_choice, checked_count, checked_finite, checked_grid
+from hiersearch._validate import (
+    Grid,
+    as_array,
+    checked_choice,
+    checked_count,
+    checked_finite,
+    checked_grid,
+)
 from hiersearch.hierarchy.graph import checked_channels, compact_labels
 
 METHODS = ("slic", "felzenszwalb", "watershed", "pixels")
@@ -76,7 +83,7 @@ def superpixels(
     np.int32(63)
     """
     checked_choice(method, METHODS, "method")
-    array = np.asarray(image)
+    array = as_array(image, "image")
     shape = grid_of_image(array) if grid is None else checked_grid(grid, "grid")
     values = checked_channels(array, shape, "image").reshape((*shape, -1))
     n_pixels = int(np.prod(shape))

@@ -1,13 +1,16 @@
 """The merge tree: a few documented arrays, one validator, and the cuts that need no search."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hiersearch._sealed import Sealed, private, sealed
 from hiersearch._validate import (
+    LARGEST_INT32,
     Grid,
+    as_array,
     checked_count,
     checked_finite,
     checked_grid,
@@ -33,15 +36,15 @@ def is_identity(leaf_map: NDArray[np.int32]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MergeTree:
+class MergeTree(Sealed):
     """A merging hierarchy of the regions of a grid.
 
     Nodes ``0..n_leaves-1`` are the leaves (superpixels, or pixels); every later node is the
     union of the nodes whose parent it is, so its id is larger than theirs, and the last node,
     the root, is the whole grid. Inner nodes have two or more children.
 
-    The constructor stores the arrays as they are; `from_parents` converts, computes sizes and
-    validates.
+    The constructor checks arrays of the types below, as `validate` does, and copies them;
+    `from_parents` converts them and computes sizes, too. A tree's arrays are read-only.
 
     Parameters
     ----------
@@ -56,6 +59,11 @@ class MergeTree:
         pixels all have measure zero has size 0.
     leaf_map : ndarray of int32, shape ``grid``
         Leaf of each pixel; every leaf has at least one pixel.
+
+    Notes
+    -----
+    Nodes are numbered in 32 bits where many are kept: there are at most 2**31 - 1, hence at most
+    2**30 leaves in a binary tree.
 
     Examples
     --------
@@ -113,28 +121,49 @@ class MergeTree:
             ...
         ValueError: parents: node 1 has one child; an inner node needs at least two
         """
-        ids = np.asarray(parents)
+        ids = as_array(parents, "parents")
         if ids.dtype.kind not in "iu":
             raise TypeError(f"parents must be an array of integers, got dtype {ids.dtype}")
-        heights = np.ascontiguousarray(checked_finite(altitudes, "altitudes"), dtype=np.float64)
+        heights = checked_finite(altitudes, "altitudes")
         labels = checked_labels(leaf_map, "leaf_map")
-        limit = np.iinfo(np.int32).max
-        if int(labels.min()) < 0 or int(labels.max()) > limit:
+        if int(labels.min()) < 0 or int(labels.max()) > LARGEST_INT32:
             raise ValueError(
-                f"leaf_map must lie within 0..{limit}, got values from {labels.min()} "
+                f"leaf_map must lie within 0..{LARGEST_INT32}, got values from {labels.min()} "
                 f"to {labels.max()}"
             )
-        compact = np.ascontiguousarray(labels, dtype=np.int32)
-        ids = np.ascontiguousarray(ids, dtype=np.int64)
+        measured = np.zeros(ids.shape) if sizes is None else checked_finite(sizes, "sizes")
+        made = MergeTree(
+            private(ids, np.int64),
+            private(heights, np.float64),
+            private(measured, np.float64),
+            private(labels, np.int32),
+        )
         if sizes is not None:
-            measured = np.ascontiguousarray(checked_finite(sizes, "sizes"), dtype=np.float64)
-            tree = MergeTree(ids, heights, measured, compact)
-            tree.validate()
-            return tree
-        placeholder = np.zeros(ids.shape)
-        tree = MergeTree(ids, heights, placeholder, compact)
-        tree.validate()
-        return replace(tree, sizes=node_sizes(ids, np.bincount(compact.reshape(-1))))
+            return made
+        return made._with_sizes(np.bincount(made.leaf_map.reshape(-1)))
+
+    def __post_init__(self) -> None:
+        for name in self.__match_args__:
+            self._keep(**{name: private(as_array(getattr(self, name), name))})
+        self.validate()
+
+    @staticmethod
+    def _of(
+        parents: NDArray[np.int64],
+        altitudes: NDArray[np.float64],
+        leaf_map: NDArray[np.int32],
+        leaf_sizes: NDArray[Any],
+    ) -> "MergeTree":
+        """Make a tree of sound arrays, sealed in place, and of the measure of its leaves."""
+        sealed(parents)
+        sizes = node_sizes(parents, leaf_sizes)
+        return MergeTree._unchecked(parents, altitudes, sizes, leaf_map)
+
+    def _with_sizes(self, leaf_sizes: NDArray[Any]) -> "MergeTree":
+        return self._of(self.parents, self.altitudes, self.leaf_map, leaf_sizes)
+
+    def _with_altitudes(self, altitudes: NDArray[np.float64]) -> "MergeTree":
+        return self._unchecked(self.parents, altitudes, self.sizes, self.leaf_map)
 
     @property
     def grid(self) -> Grid:
@@ -236,6 +265,10 @@ class MergeTree:
         checked_grid(self.leaf_map.shape, "leaf_map")
         if self.parents.ndim != 1 or self.parents.shape[0] == 0:
             raise ValueError(f"parents must be 1-D and not empty, got shape {self.parents.shape}")
+        if self.parents.shape[0] > LARGEST_INT32:
+            raise ValueError(
+                f"parents must name fewer than 2**31 nodes, got {self.parents.shape[0]}"
+            )
         checked_finite(self.altitudes, "altitudes")
         checked_finite(self.sizes, "sizes")
         for name, array in (("altitudes", self.altitudes), ("sizes", self.sizes)):
@@ -393,7 +426,7 @@ class MergeTree:
         return positions[self.leaf_map]
 
     def _checked_cut(self, cut: ArrayLike) -> NDArray[np.int64]:
-        given = np.asarray(cut)
+        given = as_array(cut, "cut")
         if given.ndim != 1 or given.size == 0:
             raise ValueError(f"cut must be 1-D and not empty, got shape {given.shape}")
         if given.dtype.kind not in "iu":
@@ -425,7 +458,7 @@ class MergeTree:
         >>> tree.is_increasing, tree.monotone().altitudes.tolist()
         (False, [0.0, 0.0, 0.0, 2.0, 2.0])
         """
-        return replace(self, altitudes=kernels.running_maximum(self.parents, self.altitudes))
+        return self._with_altitudes(kernels.running_maximum(self.parents, self.altitudes))
 
     def with_measure(self, measure: ArrayLike) -> "MergeTree":
         """Return the tree with its sizes taken in another measure.
@@ -457,8 +490,7 @@ class MergeTree:
         """
         weights = checked_measure(measure, self.grid)
         of_leaves = np.bincount(self.leaf_map.reshape(-1), weights.reshape(-1))
-        sizes = node_sizes(self.parents, of_leaves)
-        return replace(self, sizes=sizes)
+        return self._with_sizes(of_leaves)
 
 
 def _broken_rule(rule: int, node: int, parents: NDArray[Any]) -> str:

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hiersearch._validate import checked_finite
+from hiersearch._validate import checked_finite, checked_grid
 from hiersearch.hierarchy import _tree_kernels as kernels
-from hiersearch.hierarchy.agglomerate import kruskal_tree
+from hiersearch.hierarchy.agglomerate import spanning_tree
 from hiersearch.hierarchy.tree import MergeTree
 
 
@@ -140,7 +140,7 @@ def from_ucm(contours: ArrayLike) -> MergeTree:
     if values.min() < 0:
         where = tuple(int(i) for i in np.unravel_index(int(values.argmin()), values.shape))
         raise ValueError(f"contours must not be negative, got {values[where]} at index {where}")
-    grid = (values.shape[0] // 2, values.shape[1] // 2)
+    grid = checked_grid((values.shape[0] // 2, values.shape[1] // 2), "contours")
     pixels = np.arange(grid[0] * grid[1], dtype=np.int32).reshape(grid)
     ends = np.concatenate(
         (
@@ -158,4 +158,4 @@ def from_ucm(contours: ArrayLike) -> MergeTree:
     leaves = leaves.astype(np.int32)
     sizes = np.bincount(leaves, minlength=n_leaves).astype(np.float64)
     edges = np.ascontiguousarray(leaves[ends[~inside]])
-    return kruskal_tree(leaves.reshape(grid), edges, heights[~inside], sizes)
+    return spanning_tree(leaves.reshape(grid), edges, heights[~inside], sizes)

@@ -8,11 +8,12 @@ morphological trees in edge-weighted graphs", ISMM 2013.
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hiersearch._sealed import sealed
 from hiersearch._validate import checked_choice, checked_finite
 from hiersearch.hierarchy import _tree_kernels as kernels
 from hiersearch.hierarchy._graph_kernels import stable_order
-from hiersearch.hierarchy.agglomerate import kruskal_tree
-from hiersearch.hierarchy.graph import RegionGraph
+from hiersearch.hierarchy.agglomerate import check_leaves, spanning_tree
+from hiersearch.hierarchy.graph import RegionGraph, numbers_of
 from hiersearch.hierarchy.tree import MergeTree
 
 ATTRIBUTES = ("area", "volume", "dynamics")
@@ -75,7 +76,6 @@ def watershed_tree(
     [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]
     """
     checked_choice(attribute, ATTRIBUTES, "attribute")
-    graph.validate()
     if weights is None:
         if not graph.has_contrast:
             raise ValueError(
@@ -93,7 +93,9 @@ def watershed_tree(
         worst = int(heights.argmin())
         raise ValueError(f"weights must not be negative, got {heights[worst]} at edge {worst}")
     n_regions = graph.n_regions
-    order = stable_order(heights)
+    check_leaves(n_regions)
+    heights = sealed(heights.view())
+    order = stable_order(heights, np.empty(0, numbers_of(heights.size)))
     merges, parents, altitudes, used = kernels.kruskal(n_regions, graph.edges, heights, order)
     if merges < n_regions - 1:
         raise ValueError(
@@ -101,4 +103,4 @@ def watershed_tree(
             f"{n_regions - merges} components"
         )
     persistence = kernels.persistences(parents, altitudes, graph.sizes, _CODES[attribute])
-    return kruskal_tree(graph.leaf_map, graph.edges[used], persistence, graph.sizes)
+    return spanning_tree(graph.leaf_map, graph.edges[used], persistence, graph.sizes)

@@ -201,8 +201,7 @@ def numbered_partition(
     runs = decoded(code, int(arrays["n_runs"][row]), n_regions, frame.grid)
     if runs is None:
         raise _unsound(file, f"the code of entry {row}")
-    bare = Partition(frame.grid, *runs, np.arange(n_regions), np.empty(0, np.int64))
-    return bare._under(frame.measure)
+    return Partition._of_runs(frame.grid, *runs, np.arange(n_regions), frame.measure)
 
 
 def _unsound(file: str, what: str) -> DamageError:
@@ -375,7 +374,7 @@ class View:
         if bad >= 0:
             raise _unsound(self.file, f"the code of entry {bad}")
         squares, measure = arrays["squares"][rows], frame.measure
-        return RunArrays(
+        return RunArrays._unchecked(
             frame.grid, starts, labels, ends, n_regions.astype(np.int32), squares, measure
         )
 
@@ -393,8 +392,7 @@ class View:
             raise _unsound(self.file, f"the code of hierarchy {number}")
         first = int(arrays["tree_leaves"][:number].sum())
         leaf_of = arrays["tree_order"][first : first + n_leaves]
-        values, sizes = np.arange(n_leaves), np.empty(0, np.int64)
-        numbered = Partition(grid, runs[0], leaf_of[runs[1]], values, sizes)
+        numbered = Partition._of_runs(grid, runs[0], leaf_of[runs[1]], np.arange(n_leaves), None)
         node = int(arrays["tree_node_ends"][number - 1]) if number else 0
         nodes = slice(node, int(arrays["tree_node_ends"][number]))
         tree = MergeTree.from_parents(

@@ -208,7 +208,7 @@ def resampled(
     if query.channels is None:
         dense = resampled_probabilities(query.probabilities(), target)
         flat = dense.reshape(query.n_channels, -1)
-        return Memberships(target, None, query.reading, flat, None, query.n_channels)
+        return Memberships._of_table(target, None, query.reading, flat, None, query.n_channels)
     return _resampled_sparse(query, target)
 
 
@@ -236,7 +236,7 @@ def _resampled_sparse(query: Memberships, target: tuple[int, ...]) -> Membership
     channels = np.zeros(values.shape, np.int32)
     values[place, pixel] = mixed.data
     channels[place, pixel] = mixed.indices
-    return Memberships(target, None, query.reading, values, channels, query.n_channels)
+    return Memberships._of_table(target, None, query.reading, values, channels, query.n_channels)
 
 
 def _checked_target(source: tuple[int, ...], grid: tuple[int, ...], name: str) -> tuple[int, ...]:

@@ -183,7 +183,7 @@ def class_properties(
         return PixelProperties(partition.values.astype(np.float64), 2.0, "class")
     if not isinstance(partition, Partition):
         raise TypeError(f"partition must be a Partition or Memberships, got {partition!r}")
-    array = np.asarray(classes)
+    array = _validate.as_array(classes, "classes")
     if classes is None or array.dtype.kind not in "iu":
         got = "none" if classes is None else f"dtype {array.dtype}"
         raise TypeError(f"classes must be an integer array, one for each region, got {got}")
@@ -261,7 +261,7 @@ def _floats(partition: Partition) -> NDArray[np.float64]:
 
 def _unit_channels(image: ArrayLike, grid: tuple[int, ...]) -> NDArray[np.float64]:
     """Image as (channels, n) float64 within [0, 1]."""
-    array = np.asarray(image)
+    array = _validate.as_array(image, "image")
     if array.shape[: len(grid)] != grid or array.ndim not in (len(grid), len(grid) + 1):
         raise ValueError(
             f"image must have the grid {grid}, with or without a last axis of channels, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ def as_partition(value: PartitionLike, name: str) -> Partition | SoftPartition:
     """Take a partition as it is and an integer array as a label map; refuse the rest."""
     if isinstance(value, (Partition, SoftPartition)):
         return value
-    array = np.asarray(value)
+    array = _validate.as_array(value, name)
     if array.dtype.kind == "f":
         raise TypeError(
             f"{name} must be a Partition, a SoftPartition or an integer label map, got an array of "
@@ -80,9 +79,7 @@ def under(partition: Any, weights: Measure | None) -> Any:
     """Return the partition under a flat measure, itself if it carries that very array."""
     if partition.measure is weights:
         return partition
-    if isinstance(partition, Partition):
-        return partition._under(weights)
-    return replace(partition, measure=weights)
+    return partition._under(weights)
 
 
 class Query(Protocol):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch._sealed import Sealed, private, sealed
 from hiersearch.partitions import _kernels
 
 Measure = NDArray[np.int64] | NDArray[np.float64]
@@ -32,6 +33,7 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
     Returns
     -------
     array, shape (n,), int64 or float64
+        Read-only, and no view of ``measure``.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
         If the shape differs from ``grid``, a value is negative or not finite, or all are zero, or
         if the total is too large or too small to be squared.
     """
-    array = np.asarray(measure)
+    array = _validate.as_array(measure, "measure")
     # A copy, so that the partition keeps what it was measured with.
     checked = _validate.checked_measure(array, grid).copy()
     with np.errstate(over="ignore"):
@@ -50,12 +52,12 @@ def as_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
                 f"measure of integer type must have a total of at most {LARGEST_EXACT_TOTAL}, so "
                 f"that distances are exact integers, got {total:g}: pass it as float64"
             )
-        return array.reshape(-1).astype(np.int64)
+        return sealed(array.reshape(-1).astype(np.int64))
     if not 0 < total * total < math.inf:
         raise ValueError(
             f"measure must have a total whose square is a float64, got {total:g}: rescale it"
         )
-    return checked.reshape(-1)
+    return sealed(checked).reshape(-1)
 
 
 def compact(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
@@ -74,11 +76,14 @@ def compact(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Partition:
+class Partition(Sealed):
     """A partition of a 2-D or 3-D grid into regions, in run-length form.
 
     Build one with :meth:`from_labels`. Regions are numbered 0, 1, ... in ascending order of the
     labels they came from; equality, distances and searches ignore the labels themselves.
+
+    The constructor takes what `from_labels` would have found, copies and checks it: O(runs), with
+    a measure O(pixels). A partition's arrays are read-only.
 
     Examples
     --------
@@ -102,6 +107,39 @@ class Partition:
     """(n_regions,) measure of each region; pixel counts (int64) where the measure is 1."""
     measure: Measure | None = None
     """(n,) measure of each pixel of the flattened grid, or None for 1 everywhere."""
+
+    def __post_init__(self) -> None:
+        grid = _validate.checked_grid(self.grid, "grid")
+        n_pixels = math.prod(grid)
+        starts = _checked_starts(self.run_starts, n_pixels)
+        values = _checked_label_values(self.label_values, starts.size)
+        labels = _checked_run_labels(self.run_labels, starts.size, values.size)
+        measure = None if self.measure is None else flat_measure(self.measure, grid)
+        expected = _sizes(starts, labels, n_pixels, values.size, measure)
+        self._keep(
+            grid=grid,
+            run_starts=starts,
+            run_labels=labels,
+            label_values=values,
+            sizes=_checked_sizes(self.sizes, expected),
+            measure=measure,
+        )
+
+    @classmethod
+    def _of_runs(
+        cls,
+        grid: tuple[int, ...],
+        starts: NDArray[np.int32],
+        labels: NDArray[np.int32],
+        values: NDArray[Any],
+        measure: Measure | None,
+    ) -> Partition:
+        """Make a partition of sound runs, measured anew. O(runs), with a measure O(pixels)."""
+        # Sealed before they are measured, so that the kernels meet one kind of array.
+        sealed(starts)
+        sealed(labels)
+        sizes = _sizes(starts, labels, math.prod(grid), values.size, measure)
+        return cls._unchecked(grid, starts, labels, values, sizes, measure)
 
     @classmethod
     def from_labels(
@@ -149,13 +187,7 @@ class Partition:
         changed = flat[1:] != flat[:-1]
         starts = _kernels.run_starts(changed.view(np.uint8), int(np.count_nonzero(changed)) + 1)
         run_labels, values = compact(flat[starts])
-        n_regions = values.size
-        sizes: Measure
-        if measure is None:
-            sizes = _kernels.region_pixel_counts(starts, run_labels, flat.size, n_regions)
-        else:
-            sizes = _kernels.region_weights(starts, run_labels, measure, n_regions)
-        return cls(array.shape, starts, run_labels, values, sizes, measure)
+        return cls._of_runs(array.shape, starts, run_labels, values, measure)
 
     @property
     def n_regions(self) -> int:
@@ -194,17 +226,8 @@ class Partition:
         return self._under(weights)
 
     def _under(self, weights: Measure | None) -> Partition:
-        sizes: Measure
-        if weights is None:
-            sizes = _kernels.region_pixel_counts(
-                self.run_starts, self.run_labels, self.n_pixels, self.n_regions
-            )
-        else:
-            sizes = _kernels.region_weights(
-                self.run_starts, self.run_labels, weights, self.n_regions
-            )
-        return Partition(
-            self.grid, self.run_starts, self.run_labels, self.label_values, sizes, weights
+        return self._of_runs(
+            self.grid, self.run_starts, self.run_labels, self.label_values, weights
         )
 
     def __eq__(self, other: object) -> bool:
@@ -227,3 +250,98 @@ class Partition:
         size = "×".join(str(side) for side in self.grid)
         weighted = "" if self.measure is None else f", total measure {self.total:g}"
         return f"<Partition {size}: {self.n_regions} regions, {self.n_runs} runs{weighted}>"
+
+
+def flat_measure(measure: ArrayLike, grid: tuple[int, ...]) -> Measure:
+    """Return a flat measure (n,) as `as_measure` does, itself where nobody else can write to it.
+
+    Raises
+    ------
+    ValueError
+        If it is not flat, or as `as_measure`.
+    """
+    array = _validate.as_array(measure, "measure")
+    if array.shape != (math.prod(grid),):
+        raise ValueError(f"measure must be flat, of shape ({math.prod(grid)},), got {array.shape}")
+    checked = as_measure(array.reshape(grid), grid)
+    kept = private(array)
+    return kept if kept is array and array.dtype == checked.dtype else checked
+
+
+def _checked_starts(starts: ArrayLike, n_pixels: int) -> NDArray[np.int32]:
+    checked = _validate.checked_column(starts, "run_starts", np.int32, 0, n_pixels - 1, None)
+    if checked[0] != 0:
+        raise ValueError(f"run_starts must begin with 0, got {checked[0]}")
+    falls = np.flatnonzero(checked[1:] <= checked[:-1])
+    if falls.size:
+        i = int(falls[0])
+        raise ValueError(
+            f"run_starts must ascend, got {checked[i + 1]} after {checked[i]} at index {i + 1}"
+        )
+    return private(checked)
+
+
+def _checked_run_labels(labels: ArrayLike, n_runs: int, n_regions: int) -> NDArray[np.int32]:
+    checked = _validate.checked_column(labels, "run_labels", np.int32, 0, n_regions - 1, n_runs)
+    absent = np.flatnonzero(np.bincount(checked, minlength=n_regions) == 0)
+    if absent.size:
+        raise ValueError(f"run_labels must hold every region, but region {absent[0]} has no run")
+    # Equality compares runs one by one, so that each must be as long as can be.
+    same = np.flatnonzero(checked[1:] == checked[:-1])
+    if same.size:
+        raise ValueError(
+            f"run_labels must change from run to run, got {checked[same[0]]} twice in a row at "
+            f"index {same[0] + 1}"
+        )
+    return private(checked)
+
+
+def _checked_label_values(values: ArrayLike, n_runs: int) -> NDArray[Any]:
+    array = _validate.as_array(values, "label_values")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"label_values must be whole numbers, got dtype {array.dtype}")
+    if array.ndim != 1 or not 1 <= array.size <= n_runs:
+        raise ValueError(
+            f"label_values must be 1-D, one for each region of the {n_runs} runs, "
+            f"got shape {array.shape}"
+        )
+    falls = np.flatnonzero(array[1:] <= array[:-1])
+    if falls.size:
+        i = int(falls[0])
+        raise ValueError(f"label_values must ascend, got {array[i + 1]} after {array[i]}")
+    return private(array)
+
+
+def _sizes(
+    starts: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    n_pixels: int,
+    n_regions: int,
+    measure: Measure | None,
+) -> Measure:
+    """Return the measure of each region."""
+    sizes: Measure
+    if measure is None:
+        sizes = _kernels.region_pixel_counts(starts, labels, n_pixels, n_regions)
+    else:
+        sizes = _kernels.region_weights(starts, labels, measure, n_regions)
+    return sizes
+
+
+def _checked_sizes(sizes: ArrayLike, expected: Measure) -> Measure:
+    array = _validate.as_array(sizes, "sizes")
+    if array.dtype != expected.dtype or array.shape != expected.shape:
+        raise ValueError(
+            f"sizes must be {expected.dtype} of shape {expected.shape}, a measure for each region, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    # Sums in floating point may have been added up in another order.
+    tolerance = 1e-9 * float(expected.sum()) if expected.dtype.kind == "f" else 0
+    wrong = np.flatnonzero(~(np.abs(array - expected) <= tolerance))
+    if wrong.size:
+        region = int(wrong[0])
+        raise ValueError(
+            f"sizes must be what the regions measure, {expected[region]} for region {region}, "
+            f"got {array[region]}"
+        )
+    return private(array)

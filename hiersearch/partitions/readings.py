@@ -71,7 +71,7 @@ def class_memberships(probabilities: ArrayLike, *, measure: ArrayLike | None = N
         number[found] = np.arange(found.size, dtype=np.int32) + first
         channels[c] = number[components[tuple(nearest)]].reshape(-1)
         first += found.size
-    return Memberships(grid, weights, "classes", flat, channels, first)
+    return Memberships._of_table(grid, weights, "classes", flat, channels, first)
 
 
 def boundary_memberships(
@@ -152,7 +152,7 @@ def boundary_memberships(
     n_seeds = int(seeds.max())
     if n_seeds <= 1:
         ones = np.ones((1, field.size), np.float32)
-        return Memberships(
+        return Memberships._of_table(
             field.shape, weights, "boundaries", ones, np.zeros((1, field.size), np.int32), 1
         )
     basins = segmentation.watershed(field, seeds)
@@ -165,7 +165,7 @@ def boundary_memberships(
             field, seeds, beta=130, mode="cg_j", tol=1e-6, return_full_prob=True
         )
         values, channels = _largest(full.reshape(n_seeds, -1), basins, most)
-    return Memberships(field.shape, weights, "boundaries", values, channels, n_seeds)
+    return Memberships._of_table(field.shape, weights, "boundaries", values, channels, n_seeds)
 
 
 def _components(labels: NDArray[Any], background: int) -> NDArray[np.int32]:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch._sealed import Sealed, private, sealed
 from hiersearch.partitions import _kernels
-from hiersearch.partitions.partition import Measure, Partition, as_measure
+from hiersearch.partitions.partition import Measure, Partition, as_measure, flat_measure
 
 Reading = Literal["regions", "classes", "boundaries", "affinities"]
 READINGS: tuple[Reading, ...] = ("regions", "classes", "boundaries", "affinities")
@@ -28,11 +29,16 @@ SUM_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SoftPartition:
+class SoftPartition(Sealed):
     """A soft partition of a grid; build one with a ``from_...`` constructor.
 
     Subclasses say how co-membership is stored: :class:`Memberships` (probabilities of channels)
-    or :class:`Affinities` (co-membership itself, on pairs of pixels at given offsets).
+    or :class:`Affinities` (co-membership itself, on pairs of pixels at given offsets). Their
+    constructors check what they are given, as ``from_...`` does.
+
+    Probabilities are many, so those of the right type are not copied: who changes the array
+    afterwards changes the soft partition, and its distances with it. Whatever numbers pixels,
+    channels or offsets is copied and read-only.
     """
 
     grid: tuple[int, ...]
@@ -41,6 +47,9 @@ class SoftPartition:
     """(n,) measure of each pixel of the flattened grid, or None for 1 everywhere."""
     reading: Reading
     """What the channels were read as."""
+
+    def __post_init__(self) -> None:
+        raise TypeError("a SoftPartition is built with SoftPartition.from_..., not by its name")
 
     @property
     def n_pixels(self) -> int:
@@ -82,7 +91,7 @@ class SoftPartition:
         """
         values, grid = checked_probabilities(probabilities)
         weights = None if measure is None else as_measure(measure, grid)
-        return Memberships(grid, weights, "regions", values, None, values.shape[0])
+        return Memberships._of_table(grid, weights, "regions", values, None, values.shape[0])
 
     @staticmethod
     def from_sparse(
@@ -112,25 +121,15 @@ class SoftPartition:
             As :meth:`from_regions`, and if channels are not integers within the range.
         """
         checked, grid = checked_probabilities(values, name="values")
-        index = np.asarray(channels)
-        if index.dtype.kind not in "iu":
-            raise TypeError(f"channels must be of integer type, got dtype {index.dtype}")
+        index = _validate.as_array(channels, "channels")
         if index.shape != (checked.shape[0], *grid):
             raise ValueError(
                 f"channels must have the shape of values {(checked.shape[0], *grid)}, "
                 f"got {index.shape}"
             )
-        low, high = int(index.min()), int(index.max())
-        count = high + 1
-        if n_channels is not None:
-            count = _validate.checked_count(n_channels, "n_channels", 1)
-        if count >= 2**31:
-            raise ValueError(f"channels must be fewer than 2**31, got {count}: renumber them")
-        if low < 0 or high >= count:
-            raise ValueError(f"channels must be within 0..{count - 1}, got {low}..{high}")
+        flat, count = _checked_channels(index.reshape(checked.shape), n_channels)
         weights = None if measure is None else as_measure(measure, grid)
-        flat = np.ascontiguousarray(index.reshape(checked.shape), dtype=np.int32)
-        return Memberships(grid, weights, "regions", checked, flat, count)
+        return Memberships._of_table(grid, weights, "regions", checked, flat, count)
 
     @staticmethod
     def from_classes(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
@@ -199,28 +198,12 @@ class SoftPartition:
         The metric restricted to these pairs is a pseudo-metric: partitions that agree on all of
         them have distance 0. O(d · pixels).
         """
-        values = _validate.checked_finite(affinities, "affinities")
-        if values.ndim not in (3, 4):
-            raise ValueError(
-                f"affinities must have shape (d, H, W) or (d, D, H, W), got {values.shape}"
-            )
-        grid = _validate.checked_grid(values.shape[1:], "affinities' grid")
-        steps = checked_offsets(offsets, values.shape[0], grid)
-        if values.min() < 0 or values.max() > 1:
-            worst = int(values.argmin() if values.min() < 0 else values.argmax())
-            where = tuple(int(i) for i in np.unravel_index(worst, values.shape))
-            raise ValueError(
-                f"affinities must be within [0, 1], got {values[where]:g} at index {where}"
-            )
-        pair_weights = _checked_pair_weights(weights, values.shape[0])
+        flat, grid = _checked_affinities(affinities)
+        steps = checked_offsets(offsets, flat.shape[0], grid)
+        pair_weights = _checked_pair_weights(weights, flat.shape[0])
         pixel_weights = None if measure is None else as_measure(measure, grid)
-        flat = np.ascontiguousarray(values.reshape(values.shape[0], -1), dtype=np.float32)
-        soft = Affinities(grid, pixel_weights, "affinities", flat, steps, pair_weights)
-        if not soft.pair_total > 0:
-            raise ValueError(
-                f"affinities must know a pair of pixels with positive weight, got none on grid "
-                f"{grid} with offsets {steps.tolist()}"
-            )
+        soft = Affinities._unchecked(grid, pixel_weights, "affinities", flat, steps, pair_weights)
+        soft._check_pairs()
         return soft
 
 
@@ -234,6 +217,42 @@ class Memberships(SoftPartition):
     """(m, n) the channel of each probability, or None where dense."""
     n_channels: int
     """Number of channels, k."""
+
+    def __post_init__(self) -> None:
+        grid = _validate.checked_grid(self.grid, "grid")
+        kinds = tuple(kind for kind in READINGS if kind != "affinities")
+        _validate.checked_choice(self.reading, kinds, "reading")
+        table = _checked_table(self.values, grid)
+        checked_probabilities(table.reshape(-1, *grid), name="values")
+        channels, count = None, table.shape[0]
+        if self.channels is not None:
+            index = _validate.as_array(self.channels, "channels")
+            if index.shape != table.shape:
+                raise ValueError(
+                    f"channels must have the shape of values {table.shape}, got {index.shape}"
+                )
+            channels, count = _checked_channels(index, self.n_channels)
+        if self.n_channels != count:
+            raise ValueError(
+                f"n_channels must be the number of rows of dense values, {count}, "
+                f"got {self.n_channels}"
+            )
+        measure = None if self.measure is None else flat_measure(self.measure, grid)
+        self._keep(grid=grid, measure=measure, values=table, channels=channels, n_channels=count)
+
+    @classmethod
+    def _of_table(
+        cls,
+        grid: tuple[int, ...],
+        measure: Measure | None,
+        reading: Reading,
+        values: NDArray[Any],
+        channels: NDArray[np.int32] | None,
+        n_channels: int,
+    ) -> Memberships:
+        """Make memberships of sound arrays, of which ``values`` may be the caller's."""
+        # A view, since the caller's own array must not become read-only.
+        return cls._unchecked(grid, measure, reading, values.view(), channels, n_channels)
 
     def probabilities(self) -> NDArray[Any]:
         """Return the dense probabilities, shape (k, *grid). O(k · pixels)."""
@@ -258,8 +277,10 @@ class Memberships(SoftPartition):
 
     def with_measure(self, measure: ArrayLike | None) -> Memberships:
         """Return the same soft partition under another measure (None: 1 everywhere)."""
-        weights = None if measure is None else as_measure(measure, self.grid)
-        return Memberships(
+        return self._under(None if measure is None else as_measure(measure, self.grid))
+
+    def _under(self, weights: Measure | None) -> Memberships:
+        return self._unchecked(
             self.grid, weights, self.reading, self.values, self.channels, self.n_channels
         )
 
@@ -281,6 +302,26 @@ class Affinities(SoftPartition):
     weights: NDArray[np.float64]
     """(d,) weight of each offset's pairs."""
 
+    def __post_init__(self) -> None:
+        grid = _validate.checked_grid(self.grid, "grid")
+        _validate.checked_choice(self.reading, ("affinities",), "reading")
+        flat, _ = _checked_affinities(_checked_table(self.values, grid).reshape(-1, *grid))
+        self._keep(
+            grid=grid,
+            measure=None if self.measure is None else flat_measure(self.measure, grid),
+            values=flat,
+            offsets=checked_offsets(self.offsets, flat.shape[0], grid),
+            weights=_checked_pair_weights(self.weights, flat.shape[0]),
+        )
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        if not self.pair_total > 0:
+            raise ValueError(
+                f"affinities must know a pair of pixels with positive weight, got none on grid "
+                f"{self.grid} with offsets {self.offsets.tolist()}"
+            )
+
     @property
     def pair_total(self) -> float:
         """Sum of the weights of all pairs inside the grid: what distances are divided by."""
@@ -298,8 +339,12 @@ class Affinities(SoftPartition):
 
     def with_measure(self, measure: ArrayLike | None) -> Affinities:
         """Return the same affinities under another measure (None: 1 everywhere)."""
-        weights = None if measure is None else as_measure(measure, self.grid)
-        return Affinities(self.grid, weights, self.reading, self.values, self.offsets, self.weights)
+        return self._under(None if measure is None else as_measure(measure, self.grid))
+
+    def _under(self, weights: Measure | None) -> Affinities:
+        return self._unchecked(
+            self.grid, weights, self.reading, self.values, self.offsets, self.weights
+        )
 
     def __repr__(self) -> str:
         """Name grid and offsets."""
@@ -322,7 +367,7 @@ def checked_probabilities(
     probabilities: ArrayLike, name: str = "probabilities"
 ) -> tuple[NDArray[Any], tuple[int, ...]]:
     """Validate probabilities (k, *grid) and return them flat, (k, n), with their grid."""
-    array = np.asarray(probabilities)
+    array = _validate.as_array(probabilities, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
     if array.ndim not in (3, 4) or array.shape[0] == 0:
@@ -365,10 +410,10 @@ def _axis_hint(flat: NDArray[Any], array: NDArray[Any]) -> str:
 
 
 def checked_offsets(
-    offsets: Sequence[Sequence[int]], n_channels: int, grid: tuple[int, ...]
+    offsets: Sequence[Sequence[int]] | NDArray[Any], n_channels: int, grid: tuple[int, ...]
 ) -> NDArray[np.int64]:
     """Validate offsets against the number of channels and the grid."""
-    array = np.asarray(offsets)
+    array = _validate.as_array(offsets, "offsets")
     if array.ndim != 2 or array.shape != (n_channels, len(grid)) or array.dtype.kind not in "iu":
         raise ValueError(
             f"offsets must be whole numbers, one offset of length {len(grid)} for each of the "
@@ -382,15 +427,63 @@ def checked_offsets(
         if step in seen or tuple(-s for s in step) in seen:
             raise ValueError(f"offsets must name each pair once, got {step} twice (up to sign)")
         seen.add(step)
-    return array.astype(np.int64)
+    return sealed(array.astype(np.int64))
 
 
 def _checked_pair_weights(weights: ArrayLike | None, n_channels: int) -> NDArray[np.float64]:
     if weights is None:
-        return np.ones(n_channels)
+        return sealed(np.ones(n_channels))
     array = _validate.checked_finite(weights, "weights").astype(np.float64)
     if array.shape != (n_channels,) or array.min() < 0:
         raise ValueError(
             f"weights must be {n_channels} non-negative numbers, one for each offset, got {weights}"
         )
-    return array
+    return sealed(array)
+
+
+def _checked_affinities(affinities: ArrayLike) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    """Validate affinities (d, *grid) and return them flat, (d, n), with their grid."""
+    shape = _validate.as_array(affinities, "affinities").shape
+    if len(shape) not in (3, 4):
+        raise ValueError(f"affinities must have shape (d, H, W) or (d, D, H, W), got {shape}")
+    grid = _validate.checked_grid(shape[1:], "affinities' grid")
+    values = _validate.checked_finite(affinities, "affinities")
+    if values.size and (values.min() < 0 or values.max() > 1):
+        worst = int(values.argmin() if values.min() < 0 else values.argmax())
+        where = tuple(int(i) for i in np.unravel_index(worst, values.shape))
+        raise ValueError(
+            f"affinities must be within [0, 1], got {values[where]:g} at index {where}"
+        )
+    flat = np.ascontiguousarray(values.reshape(values.shape[0], -1), dtype=np.float32)
+    return flat.view(), grid
+
+
+def _checked_table(values: ArrayLike, grid: tuple[int, ...]) -> NDArray[Any]:
+    """Return a private table (m, n) of single or double precision, its values not looked at."""
+    array = _validate.as_array(values, "values")
+    n_pixels = math.prod(grid)
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != n_pixels:
+        raise ValueError(
+            f"values must have a row for each channel and a column for each of the {n_pixels} "
+            f"pixels, got shape {array.shape}"
+        )
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"values must be float32 or float64, got dtype {array.dtype}")
+    return private(array)
+
+
+def _checked_channels(
+    channels: NDArray[Any], n_channels: int | None
+) -> tuple[NDArray[np.int32], int]:
+    """Return channel numbers (m, n) as int32, a private copy, and how many channels there are."""
+    if channels.dtype.kind not in "iu":
+        raise TypeError(f"channels must be of integer type, got dtype {channels.dtype}")
+    low, high = int(channels.min()), int(channels.max())
+    count = high + 1
+    if n_channels is not None:
+        count = _validate.checked_count(n_channels, "n_channels", 1)
+    if count > _validate.LARGEST_INT32:
+        raise ValueError(f"channels must be fewer than 2**31, got {count}: renumber them")
+    if low < 0 or high >= count:
+        raise ValueError(f"channels must be within 0..{count - 1}, got {low}..{high}")
+    return private(channels, np.int32), count

@@ -12,7 +12,7 @@ from hiersearch.hierarchy._agglomerate_kernels import (
     settle,
     unlink,
 )
-from hiersearch.hierarchy._graph_kernels import scattered
+from hiersearch.hierarchy._graph_kernels import Numbers, scattered
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -35,16 +35,16 @@ def pair_sums(
     weights: Floats,
     measure: Floats,
     n_regions: int,
-    capacity: int,
+    table: Numbers,
 ) -> tuple[Labels, Floats, int, Floats]:
     """Sum known pairs of pixels over the pairs of regions that they join.
 
     Returns ends (m, 2) with u < v; sums (m, 2) of w (2C − 1) and of w; m, or -1 if there are more
-    than half of ``capacity``, a power of two; and the totals of w (1 − 2C) over pairs inside
-    regions, of w C and of w over all pairs.
+    than half of the places of ``table``, zeros, a power of two; and the totals of w (1 − 2C) over
+    pairs inside regions, of w C and of w over all pairs.
     """
     depth, height, width = sides
-    table = np.zeros(capacity, dtype=np.int32)
+    capacity = table.size
     ends = np.empty((capacity // 2, 2), dtype=np.int32)
     sums = np.empty((capacity // 2, 2))
     totals = np.zeros(3)
@@ -148,6 +148,7 @@ def merge(
     prices: Floats,
     by_mean: bool,
     wanted: int,
+    numbers: Numbers,
 ) -> tuple[int, int, Ids, Floats]:
     """Return (merges before the stop, all merges, parents, changes of the objective).
 
@@ -155,7 +156,8 @@ def merge(
     objective, divided by the weight at stake if ``by_mean``. The stop is where no change is
     negative, or where ``wanted`` > 0 regions are left; merging goes on after it for the sake of the
     tree, while there are edges that may be merged. Regions of different ``groups`` > 0 never merge.
-    Channel sums of the leaves come as compressed rows; arguments are used up.
+    Channel sums of the leaves come as compressed rows; arguments are used up. Half-edges, two an
+    edge, are numbered in the type of ``numbers``, an empty array.
 
     A region's row moves to the end of the pool when it has outgrown its room, which then doubles:
     entries move O(log) times. ``spread`` holds the row of one region at a time, by channel.
@@ -167,8 +169,8 @@ def merge(
     for node in range(2 * n_leaves):
         parents[node] = -1
     node_of = np.empty(n_leaves, dtype=np.int64)
-    heads = np.empty(n_leaves, dtype=np.int32)
-    degrees = np.zeros(n_leaves, dtype=np.int32)
+    heads = np.empty(n_leaves, dtype=numbers.dtype)
+    degrees = np.zeros(n_leaves, dtype=numbers.dtype)
     begin = np.empty(n_leaves, dtype=np.int64)
     length = np.empty(n_leaves, dtype=np.int64)
     room = np.empty(n_leaves, dtype=np.int64)
@@ -183,10 +185,10 @@ def merge(
     present = np.zeros(n_channels, dtype=np.int8)
 
     keys = np.empty(n_edges)
-    items = np.empty(n_edges, dtype=np.int32)
-    place = np.empty(n_edges, dtype=np.int32)
-    affected = np.empty(n_edges, dtype=np.int32)
-    rings = np.empty((2 * n_edges, 2), dtype=np.int32)
+    items = np.empty(n_edges, dtype=numbers.dtype)
+    place = np.empty(n_edges, dtype=numbers.dtype)
+    affected = np.empty(n_edges, dtype=numbers.dtype)
+    rings = np.empty((2 * n_edges, 2), dtype=numbers.dtype)
     for edge in range(n_edges):
         keys[edge] = np.inf
         items[edge] = edge
@@ -197,7 +199,7 @@ def merge(
     capacity = 16
     while capacity < 4 * n_edges:
         capacity *= 2
-    table = np.empty(capacity, dtype=np.int32)
+    table = np.empty(capacity, dtype=numbers.dtype)
     entries = fill_table(table, edges, n_leaves)
     # Only memberships and classes look at whole regions; pair sums change where edges are joined.
     regional = n_channels > 0 or classes.shape[1] > 0

@@ -7,7 +7,6 @@ lowered greedily over all partitions of a region graph, here it is minimal over 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -161,13 +160,14 @@ def _costs(
     metric, classes, price = weights
     if metric > 0:
         costs = region_costs(tree, goal, class_weight=classes / metric, device=device)
-        return replace(
-            costs,
-            costs=costs.costs * metric + price * costs.scale,
-            constant=costs.constant * metric,
+        return RegionCosts._unchecked(
+            costs.costs * metric + price * costs.scale,
+            costs.constant * metric,
+            costs.scale,
+            costs.classes,
         )
     assert isinstance(goal, Memberships)
     # Of a soft partition read as classes row c holds class c, whatever its components.
     missed, names = class_terms(tree, goal, device)
     total = goal.total
-    return RegionCosts(classes * missed / total + price, 0.0, 1.0, names)
+    return RegionCosts._unchecked(classes * missed / total + price, 0.0, 1.0, names)

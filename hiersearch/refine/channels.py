@@ -133,7 +133,7 @@ def soft_partition(soft: SoftPartition | ArrayLike, reading: str | None) -> Soft
             "affinities need their offsets: give SoftPartition.from_affinities(...), not an array"
         )
     if chosen == "boundaries":
-        field = np.asarray(soft)
+        field = _validate.as_array(soft, "soft")
         one_channel = field.ndim in (3, 4) and field.shape[0] == 1
         return SoftPartition.from_boundaries(field[0] if one_channel else field)
     if chosen == "classes":

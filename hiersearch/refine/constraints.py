@@ -78,7 +78,7 @@ def constrained_leaves(
 
 
 def _checked_marks(marks: ArrayLike, grid: Where) -> NDArray[np.bool_]:
-    array = np.asarray(marks)
+    array = _validate.as_array(marks, "hard_boundary")
     if array.dtype != np.bool_:
         raise TypeError(
             f"hard_boundary must be boolean, true on the boundary, got dtype {array.dtype}"
@@ -104,7 +104,7 @@ def _linked_pixels(value: ArrayLike | None, name: str, grid: Where) -> Ids:
     """Pairs of flat pixel numbers (pairs, 2); of a marker map, its first pixel with each other."""
     if value is None:
         return np.empty((0, 2), np.int64)
-    array = np.asarray(value)
+    array = _validate.as_array(value, name)
     if array.shape != grid:
         return _flat_pairs(array, name, grid)
     markers = _validate.checked_labels(array, name).reshape(-1)
@@ -165,7 +165,7 @@ def _kept_apart(
     pairs = np.empty((0, 2), np.int64)
     if cannot_link is None:
         return pairs, groups
-    array = np.asarray(cannot_link)
+    array = _validate.as_array(cannot_link, "cannot_link")
     if array.shape != grid:
         pairs = _flat_pairs(array, "cannot_link", grid)
         ends = leaves[pairs].astype(np.int64)

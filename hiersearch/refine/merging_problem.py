@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hiersearch.hierarchy import _cost_kernels
 from hiersearch.hierarchy.costs import _as_channels
-from hiersearch.hierarchy.graph import RegionGraph, region_graph, sides_of
+from hiersearch.hierarchy.graph import RegionGraph, numbers_of, region_graph, sides_of
 from hiersearch.metric.queries import float_measure
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
@@ -136,6 +136,7 @@ def _affinity_sums(
     steps[:, 3 - len(goal.grid) :] = goal.offsets
     capacity = 1 << max(10, (8 * n - 1).bit_length())
     while True:
+        table = np.zeros(capacity, numbers_of(capacity // 2))
         ends, sums, count, totals = kernels.pair_sums(
             leaf_map.reshape(-1),
             sides_of(goal.grid),
@@ -144,7 +145,7 @@ def _affinity_sums(
             goal.weights,
             float_measure(goal),
             n,
-            capacity,
+            table,
         )
         if count >= 0:
             break

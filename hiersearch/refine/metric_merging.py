@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.hierarchy.agglomerate import check_leaves
 from hiersearch.hierarchy.costs import _has_classes
-from hiersearch.hierarchy.graph import compact_labels
+from hiersearch.hierarchy.graph import compact_labels, numbers_of
 from hiersearch.hierarchy.matching import DEFAULT_SUPERPIXELS, _changes, _checked_image, _leaves
-from hiersearch.hierarchy.tree import MergeTree, node_sizes
+from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
@@ -209,6 +210,7 @@ def _merged(
     """Run the kernel; return the tree, the merges before the stop and all that were possible."""
     offsets, channels, sums, n_channels = problem.rows
     n = problem.sizes.size
+    check_leaves(n)
     merges, altogether, parents, changes = kernels.merge(
         problem.edges.copy(),
         problem.statistics.copy(),
@@ -222,6 +224,7 @@ def _merged(
         problem.prices,
         by_mean,
         wanted,
+        np.empty(0, numbers_of(2 * problem.edges.shape[0])),
     )
     n_nodes = n + altogether
     if altogether < n - 1:
@@ -231,8 +234,8 @@ def _merged(
         n_nodes += 1
     parents = parents[:n_nodes].copy()
     parents[-1] = n_nodes - 1
-    sizes = node_sizes(parents, problem.sizes)
-    return MergeTree(parents, changes[:n_nodes].copy(), sizes, leaves.leaf_map), merges, altogether
+    tree = MergeTree._of(parents, changes[:n_nodes].copy(), leaves.leaf_map, problem.sizes)
+    return tree, merges, altogether
 
 
 def refined(

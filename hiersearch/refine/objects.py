@@ -360,7 +360,7 @@ def _from_boundary(
     probabilities: ArrayLike, superpixels: str | ArrayLike | None, break_even: float | None
 ) -> tuple[Affinities, NDArray[np.int32], dict[str, Any]]:
     """Return affinities, the fragments, and what the calibration found."""
-    array = np.asarray(probabilities)
+    array = _validate.as_array(probabilities, "probabilities")
     grid = array.shape[1:] if array.ndim in (3, 4) and array.shape[0] == 1 else array.shape
     field = checked_boundary(array.reshape(grid), _validate.checked_grid(grid, "probabilities"))
     _check_two_pixels(grid)

@@ -216,7 +216,7 @@ def image_tree(
     leaf_map = np.arange(n_pixels, dtype=np.int32).reshape(grid)
     pairs = sum(n_pixels // side * (side - 1) for side in grid)
     contrast = float(np.sqrt(squares / max(1, pairs))) * unit
-    return MergeTree(parents, altitudes, sizes, leaf_map), contrast
+    return MergeTree._unchecked(parents, altitudes, sizes, leaf_map), contrast
 
 
 def _levels(
