@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow lint benchmark clean
+.PHONY: demo test test-slow test-bounds lint benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hiersearch demo --out out/demo
@@ -16,6 +16,10 @@ test: $(VENV)/.installed-test lint
 
 test-slow: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "not gpu"
+
+# Every index into an array is checked in compiled functions, which are compiled anew for it.
+test-bounds: $(VENV)/.installed-test
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=out/bounds $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -25,7 +25,8 @@ def sealed(array: NDArray[Scalar]) -> NDArray[Scalar]:
     >>> sealed(np.arange(3)).flags.writeable
     False
     """
-    array.setflags(write=False)
+    if array.flags.writeable:
+        array.setflags(write=False)
     return array
 
 
@@ -97,7 +98,8 @@ class Sealed:
         kind: Any = cls
         made = object.__new__(cls)
         for store, value in zip(_setters(kind), values, strict=True):
-            if isinstance(value, np.ndarray):
+            # Asking first is half as slow as setting again.
+            if isinstance(value, np.ndarray) and value.flags.writeable:
                 value.setflags(write=False)
             store(made, value)
         return made

@@ -28,6 +28,8 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
     TypeError: labels must be a plain array, got a masked one: fill it, or give a measure that is \
     0 where it is masked
     """
+    if type(values) is np.ndarray:
+        return values
     parts = values if isinstance(values, (list, tuple)) else (values,)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         raise TypeError(

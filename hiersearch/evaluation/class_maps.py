@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.evaluation.scores import Labels, checked_pair
 
+MOST_CLASSES = 2**14
+"""Most classes: a confusion matrix of so many takes 2 GiB."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IoU:
@@ -44,7 +47,7 @@ def class_confusion(
     found, truth : integer array, shape (H, W) or (D, H, W)
         Class of each pixel, 0..classes - 1.
     classes : int
-        Number of classes.
+        Number of classes, at most 16,384.
     ignore : int, optional
         True label, of any value, whose pixels don't count.
     within : float, optional
@@ -59,7 +62,8 @@ def class_confusion(
     Raises
     ------
     TypeError, ValueError
-        If the maps are not integers on one grid, or hold a class that is none.
+        If the maps are not integers on one grid, or hold a class that is none, or ``classes`` is
+        out of range.
 
     Notes
     -----
@@ -71,7 +75,7 @@ def class_confusion(
     [[1, 0], [1, 1]]
     """
     guess, goal = checked_pair(found, truth)
-    _validate.checked_count(classes, "classes", 1)
+    _validate.checked_count(classes, "classes", 1, MOST_CLASSES)
     kept = np.ones(goal.shape, np.bool_) if ignore is None else goal != ignore
     for name, labels in (("found", guess[kept]), ("truth", goal[kept])):
         if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= classes):

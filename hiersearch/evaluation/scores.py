@@ -305,9 +305,11 @@ def _kept_numbers(
 
 
 def checked_pair(found: ArrayLike, truth: ArrayLike) -> tuple[Labels, Labels]:
-    """Return two label maps that share one grid."""
+    """Return two label maps that share one grid, partitions' with the labels they came from."""
     guess, goal = (
-        labels.labels() if isinstance(labels, Partition) else _validate.checked_labels(labels, name)
+        labels.original_labels()
+        if isinstance(labels, Partition)
+        else _validate.checked_labels(labels, name)
         for labels, name in ((found, "found"), (truth, "truth"))
     )
     _validate.checked_same_grid(guess.shape, goal.shape, "found", "truth")

@@ -1,5 +1,6 @@
 """Greedy merging of a region adjacency graph into a merge tree."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from hiersearch._validate import (
     checked_choice,
     checked_count,
     checked_finite,
+    checked_grid,
     checked_measure,
 )
 from hiersearch.hierarchy import _agglomerate_kernels as kernels
@@ -158,10 +160,11 @@ def kruskal_tree(
     >>> kruskal_tree([[0, 1, 2]], [[0, 1], [1, 2]], [5.0, 2.0], np.ones(3)).parents.tolist()
     [4, 3, 3, 4, 4]
     """
+    shape = as_array(sizes, "sizes").shape
+    if len(shape) != 1 or shape[0] == 0:
+        raise ValueError(f"sizes must be 1-D and not empty, got shape {shape}")
+    check_leaves(shape[0])
     measured = np.ascontiguousarray(checked_finite(sizes, "sizes"), dtype=np.float64)
-    if measured.ndim != 1 or measured.size == 0:
-        raise ValueError(f"sizes must be 1-D and not empty, got shape {measured.shape}")
-    check_leaves(measured.size)
     ends = as_array(edges, "edges")
     if ends.dtype.kind not in "iu":
         raise TypeError(f"edges must be an array of integers, got dtype {ends.dtype}")
@@ -266,9 +269,10 @@ def pixel_tree(
         grid = array.shape[:2] if array.ndim == 3 else array.shape
     kinds = {"max": pixel_kernels.LARGEST_DIFFERENCE, "euclidean": pixel_kernels.EUCLIDEAN}
     kind = kinds[checked_choice(contrast, tuple(kinds), "contrast")]
-    values = checked_channels(array, grid, "boundary" if boundary else "image")
-    n_pixels = values.shape[0]
+    name = "boundary" if boundary else "image"
+    n_pixels = math.prod(checked_grid(grid, name))
     check_leaves(n_pixels)
+    values = checked_channels(array, grid, name)
     edges, weights = pixel_kernels.pixel_pairs(
         sides_of(grid), values, pixel_kernels.LARGER_VALUE if boundary else kind
     )

@@ -54,6 +54,10 @@ class RegionCosts(Sealed):
         if wrong.size:
             node = int(wrong[0])
             raise ValueError(f"costs must be finite or +inf, got {costs[node]} of node {node}")
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(costs[np.isfinite(costs)], dtype=np.float64).sum())
+        if not np.isfinite(largest):
+            raise ValueError(f"costs must have a sum within float64, got {largest}: scale them")
         if not np.isfinite(self.constant):
             raise ValueError(f"constant must be a finite number, got {self.constant!r}")
         if not (np.isfinite(self.scale) and self.scale > 0):

@@ -48,14 +48,14 @@ class RegionCurve(Sealed):
             raise ValueError(
                 f"distances must be at most as many as leaves, {n_leaves}, got {distances.size}"
             )
-        choices = _validate.as_array(self.choices, "choices")
+        choices = private(_validate.as_array(self.choices, "choices"))
         if choices.ndim != 1 or choices.dtype not in (np.uint16, np.uint32):
             raise ValueError(
                 f"choices must be 1-D of uint16 or uint32, got shape {choices.shape} and dtype "
                 f"{choices.dtype}"
             )
         places = _validate.checked_column(self.places, "places", np.int64, 0, choices.size, n_nodes)
-        self._keep(distances=distances, places=private(places), choices=private(choices))
+        self._keep(distances=distances, places=private(places), choices=choices)
 
     def cut(self, regions: int) -> CutResult:
         """Return the nearest cut into exactly ``regions`` regions.
@@ -311,7 +311,7 @@ def trade_off(
 
 def _checked_numbers(values: ArrayLike, name: str, size: int | None) -> NDArray[np.float64]:
     """Return a private float64 array of ``size`` numbers, infinities among them; None: any."""
-    array = _validate.as_array(values, name)
+    array = private(_validate.as_array(values, name))
     if array.dtype != np.float64 or array.ndim != 1 or size not in (None, array.size):
         raise ValueError(
             f"{name} must be float64 of shape ({'k' if size is None else size},), "
@@ -320,4 +320,4 @@ def _checked_numbers(values: ArrayLike, name: str, size: int | None) -> NDArray[
     missing = np.flatnonzero(np.isnan(array))
     if missing.size:
         raise ValueError(f"{name} must be numbers, got nan at index {missing[0]}")
-    return private(array)
+    return array

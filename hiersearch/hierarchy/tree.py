@@ -124,6 +124,7 @@ class MergeTree(Sealed):
         ids = as_array(parents, "parents")
         if ids.dtype.kind not in "iu":
             raise TypeError(f"parents must be an array of integers, got dtype {ids.dtype}")
+        _check_node_count(ids)
         heights = checked_finite(altitudes, "altitudes")
         labels = checked_labels(leaf_map, "leaf_map")
         if int(labels.min()) < 0 or int(labels.max()) > LARGEST_INT32:
@@ -143,6 +144,7 @@ class MergeTree(Sealed):
         return made._with_sizes(np.bincount(made.leaf_map.reshape(-1)))
 
     def __post_init__(self) -> None:
+        _check_node_count(as_array(self.parents, "parents"))
         for name in self.__match_args__:
             self._keep(**{name: private(as_array(getattr(self, name), name))})
         self.validate()
@@ -263,12 +265,7 @@ class MergeTree(Sealed):
             if array.dtype != dtype:
                 raise TypeError(f"{name} must have dtype {np.dtype(dtype)}, got {array.dtype}")
         checked_grid(self.leaf_map.shape, "leaf_map")
-        if self.parents.ndim != 1 or self.parents.shape[0] == 0:
-            raise ValueError(f"parents must be 1-D and not empty, got shape {self.parents.shape}")
-        if self.parents.shape[0] > LARGEST_INT32:
-            raise ValueError(
-                f"parents must name fewer than 2**31 nodes, got {self.parents.shape[0]}"
-            )
+        _check_node_count(self.parents)
         checked_finite(self.altitudes, "altitudes")
         checked_finite(self.sizes, "sizes")
         for name, array in (("altitudes", self.altitudes), ("sizes", self.sizes)):
@@ -491,6 +488,13 @@ class MergeTree(Sealed):
         weights = checked_measure(measure, self.grid)
         of_leaves = np.bincount(self.leaf_map.reshape(-1), weights.reshape(-1))
         return self._with_sizes(of_leaves)
+
+
+def _check_node_count(parents: NDArray[Any]) -> None:
+    if parents.ndim != 1 or parents.shape[0] == 0:
+        raise ValueError(f"parents must be 1-D and not empty, got shape {parents.shape}")
+    if parents.shape[0] > LARGEST_INT32:
+        raise ValueError(f"parents must name fewer than 2**31 nodes, got {parents.shape[0]}")
 
 
 def _broken_rule(rule: int, node: int, parents: NDArray[Any]) -> str:

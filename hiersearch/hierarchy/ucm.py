@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hiersearch._validate import checked_finite, checked_grid
+from hiersearch._validate import as_array, checked_finite, checked_grid
 from hiersearch.hierarchy import _tree_kernels as kernels
 from hiersearch.hierarchy.agglomerate import spanning_tree
 from hiersearch.hierarchy.tree import MergeTree
@@ -134,13 +134,14 @@ def from_ucm(contours: ArrayLike) -> MergeTree:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    shape = as_array(contours, "contours").shape
+    if len(shape) != 2 or min(shape) < 3 or 0 in (shape[0] % 2, shape[1] % 2):
+        raise ValueError(f"contours must have the shape (2 H + 1, 2 W + 1), got {shape}")
+    grid = checked_grid((shape[0] // 2, shape[1] // 2), "contours")
     values = checked_finite(contours, "contours").astype(np.float64)
-    if values.ndim != 2 or min(values.shape) < 3 or 0 in (values.shape[0] % 2, values.shape[1] % 2):
-        raise ValueError(f"contours must have the shape (2 H + 1, 2 W + 1), got {values.shape}")
     if values.min() < 0:
         where = tuple(int(i) for i in np.unravel_index(int(values.argmin()), values.shape))
         raise ValueError(f"contours must not be negative, got {values[where]} at index {where}")
-    grid = checked_grid((values.shape[0] // 2, values.shape[1] // 2), "contours")
     pixels = np.arange(grid[0] * grid[1], dtype=np.int32).reshape(grid)
     ends = np.concatenate(
         (

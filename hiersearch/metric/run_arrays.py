@@ -384,7 +384,7 @@ def _checked_regions(
 
 
 def _checked_squares(squares: Any, expected: list[Any]) -> NDArray[Any]:
-    found, right = _validate.as_array(squares, "squares"), np.array(expected)
+    found, right = private(_validate.as_array(squares, "squares")), np.array(expected)
     if found.shape != right.shape or found.dtype != right.dtype:
         raise ValueError(
             f"squares must be {right.dtype} of shape {right.shape}, one for each partition, "
@@ -398,4 +398,4 @@ def _checked_squares(squares: Any, expected: list[Any]) -> NDArray[Any]:
             f"squares must be the sums of squared sizes, {right[i]} of partition {i}, "
             f"got {found[i]}"
         )
-    return private(found)
+    return found

@@ -329,7 +329,7 @@ def _sizes(
 
 
 def _checked_sizes(sizes: ArrayLike, expected: Measure) -> Measure:
-    array = _validate.as_array(sizes, "sizes")
+    array = private(_validate.as_array(sizes, "sizes"))
     if array.dtype != expected.dtype or array.shape != expected.shape:
         raise ValueError(
             f"sizes must be {expected.dtype} of shape {expected.shape}, a measure for each region, "
@@ -344,4 +344,4 @@ def _checked_sizes(sizes: ArrayLike, expected: Measure) -> Measure:
             f"sizes must be what the regions measure, {expected[region]} for region {region}, "
             f"got {array[region]}"
         )
-    return private(array)
+    return array

@@ -434,10 +434,12 @@ def _checked_pair_weights(weights: ArrayLike | None, n_channels: int) -> NDArray
     if weights is None:
         return sealed(np.ones(n_channels))
     array = _validate.checked_finite(weights, "weights").astype(np.float64)
-    if array.shape != (n_channels,) or array.min() < 0:
+    if array.shape != (n_channels,):
         raise ValueError(
-            f"weights must be {n_channels} non-negative numbers, one for each offset, got {weights}"
+            f"weights must be {n_channels} numbers, one for each offset, got shape {array.shape}"
         )
+    if array.min() < 0:
+        raise ValueError(f"weights must be non-negative numbers, got {array.min():g}")
     return sealed(array)
 
 
@@ -467,9 +469,10 @@ def _checked_table(values: ArrayLike, grid: tuple[int, ...]) -> NDArray[Any]:
             f"values must have a row for each channel and a column for each of the {n_pixels} "
             f"pixels, got shape {array.shape}"
         )
-    if array.dtype not in (np.float32, np.float64):
+    kept = private(array)
+    if kept.dtype not in (np.float32, np.float64):
         raise TypeError(f"values must be float32 or float64, got dtype {array.dtype}")
-    return private(array)
+    return kept
 
 
 def _checked_channels(

@@ -9,6 +9,7 @@ would be outvoted everywhere: it abstains, and keeps its pixels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -206,10 +207,10 @@ def image_tree(
     >>> tree.altitudes.tolist(), round(contrast, 3)
     ([0.0, 0.0, 0.0, 0.0, 2.0], 1.414)
     """
-    values = checked_channels(image, grid, "image")
-    n_pixels = values.shape[0]
+    n_pixels = math.prod(grid)
     if n_pixels >= 2**29:
         raise ValueError(f"image must have fewer than 2**29 pixels, got grid {grid}")
+    values = checked_channels(image, grid, "image")
     levels, unit = _levels(values, grid, blur)
     parents, altitudes, sizes, squares = kernels.grid_tree(levels, sides_of(grid))
     altitudes *= unit

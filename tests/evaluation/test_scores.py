@@ -17,6 +17,7 @@ from hiersearch.evaluation import (
     variation_of_information,
 )
 from hiersearch.evaluation.scores import COMMON_THRESHOLDS
+from hiersearch.partitions import Partition
 
 SCORES = (class_iou, boundary_iou, average_precision, foreground_ari)
 SCORES += (adapted_rand_error, variation_of_information, instance_matches)
@@ -161,7 +162,7 @@ def test_maps_must_be_integers_on_one_grid(score):
     [
         (lambda: class_iou([[0, 4]], [[0, 1]], classes=3), r"found must hold classes within 0..2"),
         (lambda: class_iou([[0, 1]], [[0, -1]]), r"truth must hold classes within 0..1, got -1"),
-        (lambda: class_confusion([[0]], [[0]], 0), "classes must be at least 1, got 0"),
+        (lambda: class_confusion([[0]], [[0]], 0), r"classes must be within 1\.\.16384, got 0"),
         (lambda: boundary_iou([[0]], [[0]], pixels=0), "pixels must be a number of at least 1"),
         (lambda: average_precision([[0]], [[0]], (0.4,)), r"thresholds must be within \[0.5, 1\)"),
         (lambda: adapted_rand_error([[0]], [[3]], ignore=3), "ignore=3 leaves no pixel"),
@@ -170,3 +171,16 @@ def test_maps_must_be_integers_on_one_grid(score):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_partitions_are_scored_by_the_labels_that_they_came_from():
+    truth = np.array([[7, 7, -1, -1, 9, 9]])
+    found = np.array([[7, 7, 7, -1, 9, 9]])
+    as_partitions = Partition.from_labels(found), Partition.from_labels(truth)
+    for score in (average_precision, adapted_rand_error, foreground_ari):
+        assert score(*as_partitions, ignore=-1) == score(found, truth, ignore=-1)
+
+
+def test_more_classes_than_a_matrix_has_room_for_are_refused():
+    with pytest.raises(ValueError, match=r"classes must be within 1\.\.16384, got 1000001"):
+        class_iou([[0, 10**6]], [[0, 1]])

@@ -9,7 +9,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import pdist
 
-from hiersearch.hierarchy.agglomerate import agglomerate, kruskal_tree, pixel_tree
+from hiersearch.hierarchy.agglomerate import (
+    agglomerate,
+    check_leaves,
+    kruskal_tree,
+    pixel_tree,
+)
 from hiersearch.hierarchy.graph import RegionGraph, region_graph
 from hiersearch.hierarchy.linkage import mix
 from hiersearch.hierarchy.tree import MergeTree
@@ -342,3 +347,47 @@ def test_edges_that_move_again_and_again_are_still_found():
     parents, altitudes = naive_tree(graph, average)
     assert tree.parents.tolist() == parents
     assert tree.altitudes.tolist() == altitudes
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"edges": [0, 1]}, ValueError, r"edges must have shape \(m, 2\), got \(2,\)"),
+        ({"edges": [[0], [1]]}, ValueError, r"edges must have shape \(m, 2\), got \(2, 1\)"),
+        (
+            {"edges": [[0, 1], [1, 3]]},
+            ValueError,
+            r"edges must join regions .*, got 0\.\.3",
+        ),
+        ({"edges": [[0, 1], [1, -1]]}, ValueError, r"edges must join regions .*, got -1\.\.1"),
+        ({"edges": [[0.0, 1], [1, 2]]}, TypeError, "edges must be an array of integers"),
+        ({"edges": [[0, 1], [0, 1]]}, ValueError, "3 regions form 2 components"),
+        ({"weights": [1.0]}, ValueError, r"weights must have shape \(2,\), got \(1,\)"),
+        ({"weights": [1.0, np.nan]}, ValueError, "weights must be finite, got nan"),
+        ({"leaf_map": [[0, 1, 5]]}, ValueError, r"leaf_map must lie within 0\.\.2"),
+        ({"leaf_map": [[0, 1, 1]]}, ValueError, "leaf_map: leaf 2 has no pixel"),
+        ({"sizes": [1.0, 1, -1]}, ValueError, "sizes must not be negative, got -1"),
+        ({"sizes": [[1.0, 1, 1]]}, ValueError, r"sizes must be 1-D and not empty, got shape"),
+    ],
+)
+def test_kruskal_tree_names_what_is_wrong(change, error, message):
+    sound = {
+        "leaf_map": [[0, 1, 2]],
+        "edges": [[0, 1], [1, 2]],
+        "weights": [5, 2],
+        "sizes": [1] * 3,
+    }
+    assert kruskal_tree(**sound).parents.tolist() == [4, 3, 3, 4, 4]
+    with pytest.raises(error, match=message):
+        kruskal_tree(**{**sound, **change})
+
+
+def test_more_leaves_than_a_tree_can_number_are_refused_before_memory_is_taken():
+    message = r"a hierarchy must have at most 2\*\*30 leaves, got 10737"
+    with pytest.raises(ValueError, match=message):
+        pixel_tree(np.broadcast_to(np.uint8(0), (2**15, 2**15 + 1)))
+    with pytest.raises(ValueError, match=message):
+        kruskal_tree([[0]], [[0, 1]], [1.0], np.broadcast_to(1.0, (2**30 + 1,)))
+    with pytest.raises(ValueError, match=r"image must have fewer than 2\*\*31 pixels"):
+        pixel_tree(np.broadcast_to(np.uint8(0), (2**16, 2**15)))
+    check_leaves(2**30)

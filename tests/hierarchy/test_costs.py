@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiersearch.hierarchy.costs import forbidden_nodes, region_costs
+from hiersearch.hierarchy.costs import (
+    RegionCosts,
+    channel_sums_of_leaves,
+    class_terms,
+    forbidden_nodes,
+    region_costs,
+)
+from hiersearch.hierarchy.curve import log10_cuts_by_regions
+from hiersearch.hierarchy.cuts import log10_cuts, nearest_cut
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric import class_properties, distance
 from hiersearch.partitions import Partition, SoftPartition
@@ -92,3 +100,40 @@ def test_markers_and_pairs_forbid_what_holds_them_together():
 def test_constraints_that_do_not_fit_are_named(apart, message):
     with pytest.raises(ValueError, match=message):
         forbidden_nodes(TREE, apart=apart)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"costs": [[1.0]]}, ValueError, "costs must be 1-D, one for each node, got shape"),
+        ({"costs": ["a"]}, TypeError, "costs must be real numbers, got dtype"),
+        ({"costs": [1.0, np.nan]}, ValueError, "costs must be finite or .inf, got nan of node 1"),
+        ({"costs": [-np.inf, 1.0]}, ValueError, "costs must be finite or .inf, got -inf of node 0"),
+        ({"costs": [1e308, 1e308]}, ValueError, "costs must have a sum within float64, got inf"),
+        ({"constant": np.nan}, ValueError, "constant must be a finite number, got nan"),
+        ({"scale": 0.0}, ValueError, "scale must be a positive number, got 0.0"),
+        ({"classes": [0]}, ValueError, r"classes must be of shape \(2,\), got shape \(1,\)"),
+    ],
+)
+def test_hand_built_costs_are_checked(change, error, message):
+    sound = {"costs": [1.0, np.inf], "constant": 0.0, "scale": 1.0, "classes": [0, 3]}
+    assert RegionCosts(**sound).classes.dtype == np.int32
+    with pytest.raises(error, match=message):
+        RegionCosts(**{**sound, **change})
+
+
+def test_costs_and_targets_of_another_tree_are_refused():
+    tree = MergeTree.from_parents([2, 2, 2], [0, 0, 1], [[0, 1]])
+    short = RegionCosts([1.0], 0.0, 1.0)
+    for search in (
+        lambda: log10_cuts(tree, short),
+        lambda: log10_cuts_by_regions(tree, 2, short),
+        lambda: nearest_cut(tree, short),
+    ):
+        with pytest.raises(ValueError, match="must have a cost for each of the 3 nodes, got"):
+            search()
+    wide = SoftPartition.from_regions(np.full((2, 4, 4), 0.5))
+    with pytest.raises(ValueError, match="goal and tree must share one grid"):
+        class_terms(tree, wide)
+    with pytest.raises(ValueError, match="goal and tree must share one grid"):
+        channel_sums_of_leaves(tree, wide, 100)

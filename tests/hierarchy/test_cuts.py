@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,3 +247,28 @@ def test_costs_prepared_once_serve_all_searches():
         nearest_cut(other, costs)
     with pytest.raises(ValueError, match="class_weight must be given when the costs are made"):
         nearest_cut(TREE, costs, class_weight=1.0)
+
+
+def test_hand_built_curves_are_checked():
+    tree = MergeTree.from_parents([4, 4, 5, 5, 6, 6, 6], [0, 0, 0, 0, 1, 2, 3], [[0, 1, 2, 3]])
+    curve = nearest_cuts_by_regions(tree, np.array([[0, 0, 1, 1]]))
+    hull = trade_off(tree, np.array([[0, 0, 1, 1]]))
+    for made, change, message in (
+        (curve, {"places": np.zeros(3, int)}, r"places must be of shape \(7,\), got shape"),
+        (curve, {"places": np.full(7, 99)}, r"places must be within 0\.\."),
+        (curve, {"choices": np.zeros(2)}, "choices must be 1-D of uint16 or uint32"),
+        (curve, {"distances": np.zeros(9)}, "distances must be at most as many as leaves, 4"),
+        (hull, {"node_prices": np.zeros(3)}, r"node_prices must be float64 of shape \(7,\)"),
+        (hull, {"prices": np.full(hull.prices.size, np.nan)}, "prices must be numbers, got nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(made, **change)
+
+
+def test_choices_of_another_search_end_in_a_sentence():
+    tree = MergeTree.from_parents([4, 4, 5, 5, 6, 6, 6], [0, 0, 0, 0, 1, 2, 3], [[0, 1, 2, 3]])
+    curve = nearest_cuts_by_regions(tree, np.array([[0, 0, 1, 1]]))
+    wrong = replace(curve, choices=np.full(curve.choices.size, 2**15, np.uint16))
+    for regions in (3, 4):
+        with pytest.raises(ValueError, match="choices must tell of a cut into"):
+            wrong.cut(regions)

@@ -1,5 +1,7 @@
 """The region adjacency graph against a pixel-by-pixel reference, for all kinds of label maps."""
 
+from copy import copy
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -8,7 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hiersearch.hierarchy._graph_kernels import stable_order
-from hiersearch.hierarchy.graph import RegionGraph, compact_labels, region_graph
+from hiersearch.hierarchy.agglomerate import agglomerate, pixel_tree
+from hiersearch.hierarchy.graph import RegionGraph, compact_labels, numbers_of, region_graph
+from hiersearch.hierarchy.watershed import watershed_tree
+from hiersearch.partitions import SoftPartition
+from hiersearch.refine.metric_merging import metric_merging
 
 GRIDS = st.one_of(
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -240,3 +246,47 @@ def test_the_order_of_weights_is_the_stable_one(weights):
         order = stable_order(weights, np.empty(0, kind))
         assert order.dtype == kind
         assert np.array_equal(order, expected)
+
+
+def test_a_graph_must_have_a_pixel_of_every_region_and_columns_of_features():
+    made = region_graph([[0, 1]], [[3, 7]])
+    arrays = {name: getattr(made, name) for name in made.__match_args__}
+    for change, message in (
+        ({"leaf_map": np.zeros((1, 2), np.int32)}, "region 1 has no pixel"),
+        ({"feature_sums": np.ones(2)}, r"feature_sums must be 2-D, got shape \(2,\)"),
+        ({"edges": np.array([0, 1], np.int32)}, r"edges must be 2-D, got shape \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RegionGraph(**{**arrays, **change})
+
+
+def test_a_graph_does_not_follow_the_callers_arrays():
+    made = region_graph([[0, 1, 2]], [[3, 7, 7]])
+    arrays = {name: copy(getattr(made, name)) for name in made.__match_args__}
+    graph = RegionGraph(**arrays)
+    arrays["edges"][...] = 2**31 - 1
+    arrays["leaf_map"][...] = -1
+    assert agglomerate(graph).parents.tolist() == agglomerate(made).parents.tolist()
+
+
+def test_pairs_are_numbered_in_64_bits_where_32_do_not_hold_them():
+    assert [numbers_of(n) for n in (0, 2**31 - 1, 2**31)] == [np.int32, np.int32, np.int64]
+
+
+@pytest.mark.slow
+def test_pairs_numbered_in_64_bits_give_the_same_trees(monkeypatch):
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 9, (8, 9))
+    labels = np.arange(72).reshape(8, 9) // 2
+    soft = SoftPartition.from_affinities(rng.random((2, 8, 9)), [[0, 1], [1, 0]])
+
+    def found():
+        graph = region_graph(labels, image)
+        trees = [agglomerate(graph, name) for name in ("average", "single", "ward")]
+        trees += [pixel_tree(image), watershed_tree(graph)]
+        merged = metric_merging(None, soft, superpixels=labels)
+        return [(t.parents.tolist(), t.altitudes.tolist()) for t in trees], merged.labels.tolist()
+
+    expected = found()
+    monkeypatch.setattr("hiersearch.hierarchy.graph.LARGEST_INT32", 3)
+    assert found() == expected

@@ -192,3 +192,51 @@ def test_requests_outside_the_tree_are_refused():
         tree.labels_of([0.0, 1.0])
     with pytest.raises(ValueError, match="leaf 1 is in none"):
         tree.labels_of([0])
+
+
+def test_a_tree_does_not_follow_the_callers_arrays():
+    parents, altitudes = np.array([3, 3, 4, 4, 4]), np.array([0.0, 0, 0, 1, 5])
+    sizes, leaf_map = np.array([1.0, 1, 2, 2, 4]), np.array([[0, 1, 2, 2]], np.int32)
+    made = [
+        MergeTree.from_parents(parents, altitudes, leaf_map),
+        MergeTree.from_parents(parents, altitudes, leaf_map, sizes),
+        MergeTree(parents, altitudes, sizes, leaf_map),
+    ]
+    for array in (parents, altitudes, sizes, leaf_map):
+        array[...] = 2**31 - 1
+    for tree in made:
+        tree.validate()
+        assert tree.labels_of(tree.horizontal_cut(1)).tolist() == [[1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"parents": np.array([2, 2, 2], np.int32)}, TypeError, "parents must have dtype int64"),
+        ({"parents": np.array([9, 2, 2])}, ValueError, r"node 0 has parent 9, outside 0\.\.2"),
+        (
+            {"leaf_map": np.array([[0, 9]], np.int32)},
+            ValueError,
+            r"leaf_map must lie within 0\.\.1",
+        ),
+        ({"leaf_map": np.array([[0, 1]])}, TypeError, "leaf_map must have dtype int32, got int64"),
+        ({"sizes": np.ones(3)}, ValueError, "sizes: node 2 has size 1.0, which is not the sum"),
+        ({"altitudes": np.ones(2)}, ValueError, "altitudes must have one value per node"),
+    ],
+)
+def test_a_hand_built_tree_is_checked(change, error, message):
+    arguments = {
+        "parents": np.array([2, 2, 2]),
+        "altitudes": np.array([0.0, 0, 1]),
+        "sizes": np.array([1.0, 1, 2]),
+        "leaf_map": np.array([[0, 1]], np.int32),
+    }
+    assert MergeTree(**arguments).n_leaves == 2
+    with pytest.raises(error, match=message):
+        MergeTree(**{**arguments, **change})
+
+
+def test_more_nodes_than_32_bits_can_number_are_refused():
+    many = np.broadcast_to(np.int64(0), (2**31,))
+    with pytest.raises(ValueError, match=r"parents must name fewer than 2\*\*31 nodes, got 214748"):
+        MergeTree.from_parents(many, many, [[0]])

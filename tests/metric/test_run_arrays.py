@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -120,3 +122,44 @@ def test_devices_are_checked():
         many.distances(np.zeros((2, 3), int), device="tpu")
     with pytest.raises(TypeError, match="device must be a string"):
         many.distances_many([], device=0)
+
+
+def fields_of(made):
+    return {name: getattr(made, name) for name in made.__match_args__}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"starts": [0, 2, 0, 4]}, ValueError, "starts must be within 0..3, got 4 at index 3"),
+        ({"starts": [0, 2, 1, 3]}, ValueError, "starts must begin with 0 in each partition, got 1"),
+        ({"starts": [0, 0, 0, 1]}, ValueError, "starts must ascend in each partition, got 0 after"),
+        ({"labels": [0, 1, 0, 2]}, ValueError, "labels must be within 0..1, got 2 at index 3"),
+        ({"labels": [0, 1, 0, 0]}, ValueError, "labels must hold every region, but region 1 of"),
+        ({"labels": [0, 0, 0, 1]}, ValueError, "labels must hold every region, but region 1 of"),
+        ({"ends": [2, 5]}, ValueError, "ends must be within 1..4, got 5 at index 1"),
+        ({"ends": [2, 3]}, ValueError, "ends must ascend to the number of runs, 4, got [2 3]"),
+        ({"ends": [4, 4]}, ValueError, "ends must ascend to the number of runs, 4, got [4 4]"),
+        ({"n_regions": [2, 3]}, ValueError, "n_regions must be within 1..2, got 3 at index 1"),
+        ({"n_regions": [2, 1]}, ValueError, "labels must be within 0..0 in partition 1, got 1 at"),
+        ({"squares": [8, 9]}, ValueError, "squares must be the sums of squared sizes, 10 of"),
+        ({"squares": [8.0, 10.0]}, ValueError, "squares must be int64 of shape (2,)"),
+        ({"measure": np.ones((1, 4))}, ValueError, "measure must be flat, of shape (4,)"),
+    ],
+)
+def test_the_constructor_names_what_is_wrong(change, error, message):
+    sound = fields_of(RunArrays.of([np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])]))
+    assert RunArrays(**sound).distances(np.array([[0, 0, 0, 0]]), normalized=False).tolist() == [
+        8,
+        6,
+    ]
+    with pytest.raises(error, match=re.escape(message)):
+        RunArrays(**{**sound, **change})
+
+
+def test_a_partition_that_is_not_there_is_refused():
+    many = RunArrays.of([np.array([[0, 0, 1, 1]])])
+    assert many.partition(0).labels().tolist() == [[0, 0, 1, 1]]
+    for i in (-1, 1, 2**31):
+        with pytest.raises(ValueError, match=r"i must be within 0\.\.0, got"):
+            many.partition(i)

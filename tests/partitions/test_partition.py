@@ -1,5 +1,7 @@
 """A partition keeps any label map exactly, and forgets the labels where regions are compared."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -243,3 +245,67 @@ def test_a_partition_names_itself():
     assert repr(Partition.from_labels(labels)) == "<Partition 1×3: 2 regions, 2 runs>"
     weighted = Partition.from_labels(labels, measure=[[1, 2, 3]])
     assert repr(weighted) == "<Partition 1×3: 2 regions, 2 runs, total measure 6>"
+
+
+def fields_of(partition):
+    return {name: getattr(partition, name) for name in partition.__match_args__}
+
+
+def test_the_constructor_takes_what_from_labels_finds():
+    for measure in (None, np.arange(6.0).reshape(2, 3), np.arange(6).reshape(2, 3)):
+        found = Partition.from_labels([[4, 4, -2], [4, -2, -2]], measure=measure)
+        again = Partition(**fields_of(found))
+        assert again == found
+        assert again.sizes.tolist() == found.sizes.tolist()
+        assert again.original_labels().tolist() == [[4, 4, -2], [4, -2, -2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"grid": (2, 0)}, ValueError, "grid must have at least one pixel, got shape (2, 0)"),
+        ({"grid": (2**16, 2**15)}, ValueError, "grid must have fewer than 2**31 pixels, got shape"),
+        ({"run_starts": [1, 2, 3, 4]}, ValueError, "run_starts must begin with 0, got 1"),
+        ({"run_starts": [0, 3, 2, 4]}, ValueError, "run_starts must ascend, got 2 after 3 at"),
+        ({"run_starts": [0, 2, 3, 6]}, ValueError, "run_starts must be within 0..5, got 6 at"),
+        ({"run_starts": [0.0, 2, 3, 4]}, TypeError, "run_starts must be an array of whole numbers"),
+        ({"run_starts": []}, TypeError, "run_starts must be an array of whole numbers"),
+        ({"run_labels": [1, 0, 2, 0]}, ValueError, "run_labels must be within 0..1, got 2 at"),
+        ({"run_labels": [1, 0, -1, 0]}, ValueError, "run_labels must be within 0..1, got -1 at"),
+        ({"run_labels": [1, 0, 1]}, ValueError, "run_labels must be of shape (4,), got shape (3,)"),
+        ({"run_labels": [1, 0, 0, 1]}, ValueError, "run_labels must change from run to run, got 0"),
+        ({"label_values": [4, -2]}, ValueError, "label_values must ascend, got -2 after 4"),
+        ({"label_values": [-2, 4, 5]}, ValueError, "run_labels must hold every region, but region"),
+        ({"label_values": [0.5, 4]}, TypeError, "label_values must be whole numbers, got dtype"),
+        ({"sizes": [3, 4]}, ValueError, "sizes must be what the regions measure, 3 for region 1"),
+        ({"sizes": [3.0, 3.0]}, ValueError, "sizes must be int64 of shape (2,)"),
+        ({"measure": np.ones((2, 3))}, ValueError, "measure must be flat, of shape (6,), got"),
+        ({"measure": -np.ones(6)}, ValueError, "measure must not be negative"),
+    ],
+)
+def test_the_constructor_names_what_is_wrong(change, error, message):
+    sound = fields_of(Partition.from_labels([[4, 4, -2], [4, -2, -2]]))
+    with pytest.raises(error, match=re.escape(message)):
+        Partition(**{**sound, **change})
+
+
+def test_the_constructor_does_not_follow_the_callers_arrays():
+    given = {
+        name: value.copy() if isinstance(value, np.ndarray) else value
+        for name, value in fields_of(Partition.from_labels([[4, 4, -2], [4, -2, -2]])).items()
+    }
+    made = Partition(**given)
+    given["run_starts"][:] = 2**31 - 1
+    given["run_labels"][:] = 10**9
+    assert made.labels().tolist() == [[1, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_masked_arrays_are_refused_and_matrices_taken():
+    masked = np.ma.masked_equal([[0, 1]], 1)
+    for labels in (masked, [masked[0], masked[0]]):
+        with pytest.raises(TypeError, match="labels must be a plain array, got a masked one"):
+            Partition.from_labels(labels)
+    with pytest.raises(TypeError, match="measure must be a plain array, got a masked one"):
+        Partition.from_labels([[0, 1]], measure=masked)
+    assert Partition.from_labels(np.matrix([[3, 1]])).labels().tolist() == [[1, 0]]

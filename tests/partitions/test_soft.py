@@ -1,10 +1,13 @@
 """Soft partitions take what a network says as it is, or say in one sentence what is wrong."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hiersearch.metric import distance
 from hiersearch.partitions import READINGS, Affinities, Memberships, Partition, SoftPartition
 
 
@@ -250,3 +253,83 @@ def test_each_constructor_says_how_the_channels_were_read():
     assert repr(made[0]) == "<Memberships 2×3: 2 channels (dense), read as regions>"
     assert repr(made[1]) == "<Memberships 2×3: 2 channels (2 a pixel), read as classes>"
     assert repr(made[3]) == "<Affinities 2×3: 2 offsets>"
+
+
+def fields_of(made):
+    return {name: getattr(made, name) for name in made.__match_args__}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"grid": (1,)}, ValueError, "grid must be 2-D (H, W) or 3-D (D, H, W), got shape (1,)"),
+        ({"grid": (1, 4)}, ValueError, "values must have a row for each channel and a column for"),
+        ({"reading": "affinities"}, ValueError, "reading must be one of regions, classes, bound"),
+        ({"values": np.full((2, 3), 0.6)}, ValueError, "values must sum to 1 over the channels"),
+        ({"values": np.ones((2, 3), int)}, TypeError, "values must be float32 or float64, got"),
+        ({"channels": np.full((2, 3), 9)}, ValueError, "channels must be within 0..3, got 9..9"),
+        ({"channels": np.full((2, 3), -1)}, ValueError, "channels must be within 0..3, got -1..-1"),
+        ({"channels": np.zeros((1, 3), int)}, ValueError, "channels must have the shape of values"),
+        ({"channels": None}, ValueError, "n_channels must be the number of rows of dense values"),
+        ({"channels": np.zeros((2, 3))}, TypeError, "channels must be of integer type, got dtype"),
+        ({"n_channels": 2**31}, ValueError, "channels must be fewer than 2**31, got 2147483648"),
+        ({"measure": np.ones(2)}, ValueError, "measure must be flat, of shape (3,), got (2,)"),
+    ],
+)
+def test_hand_built_memberships_are_checked(change, error, message):
+    values = np.stack([np.full((1, 3), 0.75), np.full((1, 3), 0.25)])
+    sound = fields_of(SoftPartition.from_sparse(values, [[[0, 1, 2]], [[3, 3, 3]]], n_channels=4))
+    assert Memberships(**sound).hard().labels().tolist() == [[0, 1, 2]]
+    with pytest.raises(error, match=re.escape(message)):
+        Memberships(**{**sound, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"values": np.full((1, 3), 1.5)}, ValueError, "affinities must be within [0, 1], got 1.5"),
+        (
+            {"offsets": [[0, 1, 0]]},
+            ValueError,
+            "offsets must be whole numbers, one offset of",
+        ),
+        ({"offsets": [[0, 2**40]]}, ValueError, "affinities must know a pair of pixels"),
+        ({"weights": [-1.0]}, ValueError, "weights must be non-negative numbers, got -1"),
+        ({"weights": [1.0, 2.0]}, ValueError, "weights must be 1 numbers, one for each offset"),
+    ],
+)
+def test_hand_built_affinities_are_checked(change, error, message):
+    sound = fields_of(SoftPartition.from_affinities(np.full((1, 1, 3), 0.5), [[0, 1]]))
+    assert Affinities(**sound).pair_total == 2
+    with pytest.raises(error, match=re.escape(message)):
+        Affinities(**{**sound, **change})
+
+
+def test_the_base_class_is_not_built_by_its_name():
+    with pytest.raises(TypeError, match=r"a SoftPartition is built with SoftPartition\.from_"):
+        SoftPartition((1, 2), None, "regions")
+
+
+def test_channel_numbers_are_the_soft_partitions_own():
+    values = np.ones((1, 1, 4))
+    channels = np.array([[[0, 1, 1, 2]]], np.int32)
+    soft = SoftPartition.from_sparse(values, channels)
+    channels[:] = 2**31 - 1
+    assert soft.hard().labels().tolist() == [[0, 1, 1, 2]]
+    assert distance(soft, np.array([[0, 1, 1, 2]])) == 0
+
+
+def test_probabilities_of_the_right_type_are_not_copied():
+    values = np.full((2, 3, 4), 0.5, np.float32)
+    assert np.shares_memory(SoftPartition.from_regions(values).values, values)
+
+
+def test_grids_too_large_are_refused_before_their_values_are_looked_at():
+    huge = np.broadcast_to(np.float32(1), (1, 2**16, 2**15))
+    for build in (
+        SoftPartition.from_regions,
+        lambda p: SoftPartition.from_sparse(p, p),
+        lambda p: SoftPartition.from_affinities(p, [[0, 1]]),
+    ):
+        with pytest.raises(ValueError, match=r"must have fewer than 2\*\*31 pixels, got shape"):
+            build(huge)
