@@ -76,9 +76,57 @@ def checked_labels(labels: Any, name: str) -> NDArray[np.integer[Any]]:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be a label map of integer type, got dtype {array.dtype}")
+        way = ": labels.astype(int) makes integers of whole numbers" * (array.dtype.kind == "f")
+        raise TypeError(f"{name} must be a label map of integer type, got dtype {array.dtype}{way}")
     checked_grid(array.shape, name)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def whole_numbers(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return labels of floating-point type as int32 or int64; others as they are. O(pixels).
+
+    Many programs save whole numbers as floating-point ones, MATLAB for a start.
+
+    Raises
+    ------
+    TypeError
+        If a value is no whole number, or so large that the type skips whole numbers there, so
+        that two labels may have become one.
+
+    Examples
+    --------
+    >>> whole_numbers(np.array([[1.0, 2.0]]), "labels")
+    array([[1, 2]])
+    """
+    if labels.dtype.kind != "f":
+        return labels
+    limit = 2.0 ** min(np.finfo(labels.dtype).nmant + 1, 53)
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(labels) & (labels == np.trunc(labels))
+        bad = ~(whole & (np.abs(labels) < limit))
+    if bad.any():
+        where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), labels.shape))
+        rule = f" below 2**{int(np.log2(limit))} in {labels.dtype}" * bool(whole[where])
+        raise TypeError(
+            f"{name} must be whole numbers{rule}, got {labels[where]:g} at index {where}"
+        )
+    return labels.astype(np.int32 if labels.dtype.itemsize <= 4 else np.int64)
+
+
+def plain(value: Any) -> Any:
+    """Return a scalar of NumPy, or an array without axes, as the same Python value; others as is.
+
+    Numbers beyond double precision stay what they are, so that nothing is rounded.
+
+    Examples
+    --------
+    >>> plain(np.int64(3)), plain(np.array("a")), plain(np.float32(0.5)), plain([1])
+    (3, 'a', 0.5, [1])
+    """
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        item = value.item()
+        return value if isinstance(item, np.generic) else item
+    return value
 
 
 def checked_finite(values: Any, name: str) -> NDArray[np.floating[Any]]:

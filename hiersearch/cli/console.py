@@ -67,6 +67,11 @@ def progress_bar(step: str, unit: str, quiet: bool) -> Iterator[Report]:
         yield report
 
 
+def warn(text: str) -> None:
+    """Write one line about what may be a mistake to standard error, also beside JSON."""
+    typer.echo(f"hiersearch: warning: {text}", err=True)
+
+
 def write_json(summary: dict[str, Any]) -> None:
     """Write a summary as JSON, and nothing else, to standard output."""
     typer.echo(as_json(summary))

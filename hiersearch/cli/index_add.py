@@ -1,6 +1,5 @@
 """``hiersearch index add``: label maps and hierarchies from files into an index."""
 
-import json
 import re
 import sys
 import time
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiersearch.cli.console import Report, print_line, progress_bar, write_json
+from hiersearch._json import parsed_json
+from hiersearch.cli.console import Report, print_line, progress_bar, warn, write_json
 from hiersearch.cli.errors import UsageError, sentence
+from hiersearch.cli.options import IgnoredLabels
 
 if TYPE_CHECKING:
     from hiersearch.index.collections import Collection, Loaded
@@ -34,11 +35,15 @@ def add(
     ],
     ids: Annotated[
         list[str] | None,
-        typer.Option("--id", help="What to call FILES, once for each; their stems unless given."),
+        typer.Option("--id", help="What to call FILES, once for each; their names unless given."),
     ] = None,
     prefix: Annotated[str, typer.Option(help="Put before each id, like 'train/'.")] = "",
     pattern: Annotated[
-        str, typer.Option(help="Which files of folders are added, like '*-labels.png'.")
+        str,
+        typer.Option(
+            help="Which files of folders are added, like '*-labels.png'; '**/*.png' takes those of "
+            "the folders within."
+        ),
     ] = "*",
     metadata: Annotated[
         str | None,
@@ -51,6 +56,23 @@ def add(
         str | None,
         typer.Option(help="Which cuts of a hierarchy are added, like '0.1,0.3'; all unless given."),
     ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which array of .npz files holds label maps, where there are several; may be "
+            "given several times.",
+            metavar="NAME",
+        ),
+    ] = None,
+    ignore: IgnoredLabels = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse COCO annotations without a shape in their image, in place of leaving "
+            "them out.",
+        ),
+    ] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out ids that the index has.")
     ] = False,
@@ -63,9 +85,10 @@ def add(
 ) -> None:
     """Add label maps to an index; those of another size are brought to its grid.
 
-    Ids are the stems of the files; stem/0, stem/1, ... where a file holds several maps;
-    stem@regions for the cuts of a hierarchy. Metadata hold the file, its size and the number of
-    regions, and what COCO says about the objects.
+    Ids are the names of the files without endings, with their folders where there are several;
+    name/0, name/1, ... where a file holds several maps; name@regions for the cuts of a hierarchy.
+    Metadata hold the file, its size and the number of regions, and what COCO says about the
+    objects.
 
     After Ctrl-C or an error the index holds what was written until then: --skip-existing goes on.
     """
@@ -80,7 +103,15 @@ def add(
         by_id = {} if metadata_file is None else metadata_by_id(metadata_file)
         with opened(path, "r+") as index:
             collection = Collection(
-                files, axes=len(index.grid), pattern=pattern, prefix=prefix, names=ids
+                files,
+                axes=len(index.grid),
+                pattern=pattern,
+                prefix=prefix,
+                names=ids,
+                grid=index.grid,
+                keys=key or (),
+                ignore=ignore or (),
+                strict=strict,
             )
             job = Adding(index, collection, common or {}, by_id, skip_existing, report)
             before = len(index)
@@ -99,9 +130,13 @@ def add(
         "files": len(collection.files),
         "resampled": job.resampled,
         "skipped": job.skipped,
+        "annotations_skipped": dict(sorted(collection.skipped.items())),
+        "ignored_pixels": collection.ignored_pixels,
         "metadata_unused": sorted(set(by_id) - job.described),
         "seconds": round(time.perf_counter() - begin, 6),
     }
+    if ignore and not collection.ignored_pixels:
+        warn(f"no pixel has a label of --ignore ({', '.join(map(str, ignore))}) in what was read")
     if as_json:
         write_json(summary)
     else:
@@ -217,6 +252,13 @@ def _print(summary: dict[str, Any], grid: tuple[int, ...]) -> None:
     if summary["resampled"]:
         size = "×".join(map(str, grid))
         print_line(f"{summary['resampled']:,} of another size were brought to {size}")
+    if summary["ignored_pixels"]:
+        print_line(f"{summary['ignored_pixels']:,} pixels of ignored labels went to the nearest")
+    if summary["annotations_skipped"]:
+        reasons = summary["annotations_skipped"]
+        count = sum(reasons.values())
+        listed = "; ".join(f"{reason} ({number:,})" for reason, number in reasons.items())
+        print_line(f"{count:,} {'annotation' if count == 1 else 'annotations'} left out: {listed}")
     if summary["skipped"]:
         print_line(f"{summary['skipped']:,} left out: the index has their ids")
     if summary["metadata_unused"]:
@@ -227,20 +269,21 @@ def _print(summary: dict[str, Any], grid: tuple[int, ...]) -> None:
 # --- options --------------------------------------------------------------------------------
 
 
-def parsed_object(text: str, name: str) -> dict[str, Any]:
+def parsed_object(text: str | bytes, name: str) -> dict[str, Any]:
     """Parse a JSON object."""
+    start = text[:80] if isinstance(text, str) else text[:80].decode(errors="replace")
     try:
-        value = json.loads(text)
+        value = parsed_json(text)
     except ValueError as error:
-        raise UsageError(f"{name} must be a JSON object, got {text[:80]!r} ({error})") from error
+        raise UsageError(f"{name} must be a JSON object, got {start!r} ({error})") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{name} must be a JSON object, got {text[:80]!r}")
+        raise UsageError(f"{name} must be a JSON object, got {start!r}")
     return value
 
 
 def metadata_by_id(file: Path) -> dict[str, dict[str, Any]]:
     """Read a JSON file that maps ids to objects."""
-    objects = parsed_object(file.read_text(encoding="utf-8"), f"--metadata-file {file}")
+    objects = parsed_object(file.read_bytes(), f"--metadata-file {file}")
     for name, value in objects.items():
         if not isinstance(value, dict):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hiersearch.partitions.files import (
     read_plain_image,
     read_probabilities,
 )
+from hiersearch.partitions.ignored import filled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +32,17 @@ class Query:
     """File name or id, for tables and pictures."""
     detail: str
     """What it is, in a few words."""
+    ignored_pixels: int = 0
+    """How many pixels of a label map had an ignored label."""
 
     @classmethod
-    def of_labels(cls, labels: NDArray[Any], name: str) -> Query:
-        """Take a label map."""
+    def of_labels(cls, labels: NDArray[Any], name: str, ignore: Sequence[int] = ()) -> Query:
+        """Take a label map; pixels of ignored labels go to the nearest others."""
+        labels, ignored = filled(labels, ignore, name)
         partition = Partition.from_labels(labels)
         count = partition.n_regions
-        return cls(partition, name, "1 region" if count == 1 else f"{count:,} regions")
+        detail = "1 region" if count == 1 else f"{count:,} regions"
+        return cls(partition, name, detail, ignored)
 
 
 def read_query(
@@ -49,14 +55,17 @@ def read_query(
     channel_axis: int | None,
     offsets: str | None,
     activation: str | None,
+    key: str | None,
+    ignore: Sequence[int],
 ) -> Query:
     """Read a label map, probabilities (``reading``), or an image to run a network on."""
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
+    inputs.check_key(path, key)
     if reading is not None:
-        channels = _probabilities(path, grid, reading, channel_axis)
+        channels = _probabilities(path, grid, reading, channel_axis, key)
         return _soft(inputs.target_of(channels, reading, steps, str(path)), path)
     if network is None:
-        return Query.of_labels(read_label_map(path), path.name)
+        return Query.of_labels(read_label_map(path, key=key), path.name, ignore)
     image = read_plain_image(path)
     loaded = inputs.opened_network(network, network_reading, activation, offsets)
     target = inputs.target_of_network(loaded, loaded(image), network)
@@ -68,14 +77,14 @@ def _soft(target: SoftPartition, path: Path) -> Query:
 
 
 def _probabilities(
-    path: Path, grid: tuple[int, ...], reading: str, axis: int | None
+    path: Path, grid: tuple[int, ...], reading: str, axis: int | None, key: str | None
 ) -> NDArray[np.float32]:
     """Read probabilities of any size with their channels in front."""
     if reading == "boundaries" and axis is None and path.suffix.lower() in inputs.MAP_ENDINGS:
         field = read_image(path)
         if field.ndim == len(grid):
             return inputs.boundary_field(field)[None]
-    stored = read_probabilities(path, channel_axis=0)
+    stored = read_probabilities(path, channel_axis=0, key=key)
     if stored.ndim != len(grid) + 1:
         raise UsageError(
             f"{path} must hold channels on a {len(grid)}-D grid like the index, thus "

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from hiersearch.cli.console import progress, progress_bar, write_json
+from hiersearch.cli.console import progress, progress_bar, warn, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ACTIVATIONS,
     READINGS,
     SHIPPED,
     Device,
+    IgnoredLabels,
     Offsets,
     Quiet,
     Reading,
@@ -58,6 +59,13 @@ def search(
         int | None,
         typer.Option(help="Axis of QUERY with the channels, if its shape leaves a doubt."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Which array of QUERY, where an .npz or .pt file holds several.", metavar="NAME"
+        ),
+    ] = None,
+    ignore: IgnoredLabels = None,
     offsets: Offsets = None,
     activation: Annotated[
         str | None,
@@ -85,6 +93,7 @@ def search(
     size is brought to the index's grid, label maps by nearest pixel, probabilities by area.
     """
     _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
+    _check_file(query, soft, network, key, ignore)
     _check_amount(k, radius, approximate)
     check_device(device)
     folder = None if out is None else checked_folder(out)
@@ -112,7 +121,14 @@ def search(
                     channel_axis=channel_axis,
                     offsets=offsets,
                     activation=activation,
+                    key=key,
+                    ignore=ignore or (),
                 )
+                if ignore and not asked.ignored_pixels:
+                    warn(
+                        f"no pixel of {query} has a label of --ignore "
+                        f"({', '.join(map(str, ignore))})"
+                    )
         seconds["reading"] = time.perf_counter() - begin
         begin = time.perf_counter()
         with progress("Searching", as_json):
@@ -174,6 +190,20 @@ def _check_query(
         check_reading(reading)
     if reading == "affinities" and offsets is None:
         raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
+
+
+def _check_file(
+    query: Path | None,
+    soft: bool,
+    network: str | None,
+    key: str | None,
+    ignore: list[int] | None,
+) -> None:
+    """Check the options of how QUERY is read."""
+    if ignore and (query is None or soft or network is not None):
+        raise UsageError(f"--ignore is for a label map as QUERY only, got {ignore[0]}")
+    if key is not None and (query is None or network is not None):
+        raise UsageError(f"--key is for QUERY of label maps or probabilities only, got {key!r}")
 
 
 def _check_amount(k: int | None, radius: float | None, approximate: bool) -> None:

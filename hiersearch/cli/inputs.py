@@ -14,6 +14,7 @@ from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import SHIPPED, check_offsets, check_reading
 from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_image, read_label_map, read_probabilities
+from hiersearch.partitions.saved_arrays import KEYED
 
 if TYPE_CHECKING:
     from hiersearch.networks import Network
@@ -31,23 +32,30 @@ def possible_grids(image: NDArray[Any]) -> list[tuple[int, ...]]:
 
 
 def soft_channels(
-    path: Path, axis: int | None, image: NDArray[Any], image_path: Path, reading: str
+    path: Path,
+    axis: int | None,
+    image: NDArray[Any],
+    image_path: Path,
+    reading: str,
+    key: str | None = None,
 ) -> NDArray[Any]:
     """Read a soft output and bring its channels to the front, (k, *grid), on the image's grid.
 
     Raises
     ------
     UsageError
-        If the shapes do not fit, or fit in several ways and ``axis`` is not given.
+        If the shapes do not fit, or fit in several ways and ``axis`` is not given, or ``key`` is
+        given for a file without names.
     FileFormatError, TypeError, ValueError, OSError
         As :func:`hiersearch.partitions.files.read_probabilities`.
     """
     grids = possible_grids(image)
+    check_key(path, key)
     if reading == "boundaries" and axis is None and path.suffix.lower() in MAP_ENDINGS:
         field = _bare_map(path, grids)
         if field is not None:
             return field[None]
-    array = read_probabilities(path, channel_axis=0)  # the order of its axes as stored
+    array = read_probabilities(path, channel_axis=0, key=key)  # the order of its axes as stored
     left = [array.shape[:i] + array.shape[i + 1 :] for i in range(array.ndim)]
     if axis is not None and not -array.ndim <= axis < array.ndim:
         raise UsageError(
@@ -73,6 +81,12 @@ def soft_channels(
     raise UsageError(
         f"image and soft output must share one grid, but {shapes} (channel axis {options})"
     )
+
+
+def check_key(path: Path, key: str | None) -> None:
+    """Check that a key is given for a file that holds named arrays."""
+    if key is not None and path.suffix.lower() not in KEYED:
+        raise UsageError(f"--key is for {', '.join(KEYED)} files only, got {key!r} for {path}")
 
 
 def _bare_map(path: Path, grids: list[tuple[int, ...]]) -> NDArray[Any] | None:

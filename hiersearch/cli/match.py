@@ -12,6 +12,7 @@ from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ChannelAxis,
     Device,
+    Key,
     Network,
     Offsets,
     Quiet,
@@ -49,6 +50,7 @@ def match(
     network: Network = None,
     reading: Reading = None,
     channel_axis: ChannelAxis = None,
+    key: Key = None,
     offsets: Offsets = None,
     activation: Annotated[
         str | None,
@@ -102,7 +104,7 @@ def match(
 
     Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
-    check_source(soft, network, reading, channel_axis, activation, offsets)
+    check_source(soft, network, reading, channel_axis, activation, offsets, key)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
     check_device(device)
     folder = checked_folder(Path(f"{image.stem}-match") if out is None else out)
@@ -120,7 +122,7 @@ def match(
         names: tuple[str, ...] | None = None
         if soft is not None:
             assert reading is not None
-            channels = inputs.soft_channels(soft, channel_axis, pixels, image, reading)
+            channels = inputs.soft_channels(soft, channel_axis, pixels, image, reading, key)
             target = inputs.target_of(channels, reading, steps, str(soft))
         else:
             assert network is not None

@@ -31,6 +31,28 @@ Offsets = Annotated[
     str | None,
     typer.Option(help="For affinities: one step for each channel, like '0,1;1,0'."),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Which array of --soft, where an .npz or .pt file holds several.", metavar="NAME"
+    ),
+]
+LabelKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Which array of an .npz file is the label map, where it holds several.",
+        metavar="NAME",
+    ),
+]
+IgnoredLabels = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--ignore",
+        help="Label that stands for no region, like 255 for void: its pixels take the label of "
+        "the nearest other pixel; may be given several times.",
+        metavar="LABEL",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -48,6 +70,7 @@ def check_source(
     channel_axis: int | None,
     activation: str | None,
     offsets: str | None,
+    key: str | None = None,
 ) -> None:
     """Check that one source is given, with the options that belong to it.
 
@@ -67,6 +90,8 @@ def check_source(
         check_reading(reading)
     if soft is None and channel_axis is not None:
         raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
+    if soft is None and key is not None:
+        raise UsageError(f"--key is for --soft only, got {key!r} with --network")
     if soft is not None and activation is not None:
         raise UsageError(
             f"--activation is for --network only, got {activation!r} with --soft, "

@@ -11,6 +11,7 @@ from hiersearch.cli.options import (
     ACTIVATIONS,
     ChannelAxis,
     Device,
+    Key,
     Network,
     Offsets,
     Quiet,
@@ -38,6 +39,7 @@ def refine(
     network: Network = None,
     reading: Reading = None,
     channel_axis: ChannelAxis = None,
+    key: Key = None,
     offsets: Offsets = None,
     activation: Annotated[
         str | None,
@@ -80,7 +82,7 @@ def refine(
     Writes the label map (PNG or TIFF, and NPY), the refined probabilities, a picture of before,
     after and changed pixels, and a summary in JSON with the trace.
     """
-    check_source(soft, network, reading, channel_axis, activation, offsets)
+    check_source(soft, network, reading, channel_axis, activation, offsets, key)
     check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
@@ -94,7 +96,7 @@ def refine(
         loaded = inputs.opened_network(network, reading, activation, offsets)
         reading = loaded.reading
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
-    job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device)
+    job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device, key)
     summary: dict[str, Any] = refine_all(image, soft, truth, folder, job, quiet=as_json)
     if as_json:
         write_json(summary)

@@ -65,6 +65,8 @@ class Job:
     """True label that does not count."""
     device: str = "cpu"
     """What does the heavy work of the methods that can use a GPU."""
+    key: str | None = None
+    """Which array of saved soft outputs, where a file holds several."""
 
     def finds_instances(self, channels: NDArray[Any]) -> bool:
         """Say whether what is found is instances with 0 for none, rather than regions."""
@@ -184,7 +186,7 @@ def _soft_output(
 ) -> tuple[NDArray[Any], SoftPartition | NDArray[Any]]:
     """Return the channels (k, *grid), and what `refine` takes of them."""
     if soft is not None:
-        channels = inputs.soft_channels(soft, job.channel_axis, pixels, image, job.reading)
+        channels = inputs.soft_channels(soft, job.channel_axis, pixels, image, job.reading, job.key)
     else:
         assert job.network is not None
         channels = job.network(pixels)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch import _validate
-from hiersearch._errors import MissingExtraError
+from hiersearch._json import parsed_json
+from hiersearch.index.coco_shapes import Degenerate, masks_module, object_runs
 from hiersearch.index.entries import Entry, labelled_entry
 from hiersearch.partitions.files import FilePath, decoding, read_image
 
@@ -21,7 +21,9 @@ _WHAT = "COCO annotations"
 Record = dict[str, Any]
 
 
-def read_coco(path: FilePath) -> Iterator[tuple[float, Entry]]:
+def read_coco(
+    path: FilePath, *, strict: bool = False, skipped: Counter[str] | None = None
+) -> Iterator[tuple[float, Entry]]:
     """Read the annotations of a COCO JSON file as one label map for each image.
 
     Parameters
@@ -30,21 +32,26 @@ def read_coco(path: FilePath) -> Iterator[tuple[float, Entry]]:
         A .json file of instances (run lengths, or polygons, which need pycocotools) or of panoptic
         segments. The PNGs of the latter lie in the folder called like the file (without .json), as
         COCO distributes them, or in the file's own folder.
+    strict : bool
+        Whether instances without a shape are refused. Data sets have them: without a segmentation,
+        with polygons of two points, outside their image, of no area, of another image's size.
+    skipped : Counter of str, optional
+        Where instances that are left out are counted, by reason.
 
     Yields
     ------
     float
         Share of the file that is done.
     Entry
-        Called like the image's file, without its ending. Its metadata hold ``file`` and
-        ``image_id`` of the image, its size, the number of ``regions``, and the number of
-        ``objects`` of each category.
+        Called like the image's file with its folders, without its ending (with it, where two
+        images differ in the ending alone). Its metadata hold ``file`` and ``image_id`` of the
+        image, its size, the number of ``regions``, and the number of ``objects`` of each category.
 
     Raises
     ------
     FileFormatError
-        If the file, or a PNG, is damaged or is not what it should be: the message names the
-        annotation.
+        If the file, or a PNG, is damaged or is not what it should be, or names a file outside its
+        folder: the message names the annotation.
     MissingExtraError
         If there are polygons and pycocotools is not installed.
     OSError
@@ -59,25 +66,26 @@ def read_coco(path: FilePath) -> Iterator[tuple[float, Entry]]:
     "Panoptic segmentation", CVPR 2019.
     """
     file = Path(path)
+    counted: Counter[str] = Counter() if skipped is None else skipped
     with decoding(file, _WHAT):
-        content = json.loads(file.read_bytes())
+        content = parsed_json(file.read_bytes())
         images, annotations, categories = _tables(content)
         panoptic = any("segments_info" in annotation for annotation in annotations)
         of_image = _by_image(images, annotations)
+        names = _names(images)
     if any(isinstance(annotation.get("segmentation"), list) for annotation in annotations):
         # Before the first image, so that nothing is added and then given up.
-        _masks(file)
-    for place, image in enumerate(images):
+        masks_module(file)
+    for place, (image, name) in enumerate(zip(images, names, strict=True)):
         with decoding(file, f"{_WHAT} (image {image['id']})"):
             found = of_image[image["id"]]
-            name = str(image.get("file_name", image["id"]))
-            labels, objects = (
-                _segments(file, image, found) if panoptic else _instances(file, image, found)
-            )
+            if panoptic:
+                labels, objects = _segments(file, image, found)
+            else:
+                labels, objects = _instances(file, image, found, strict, counted)
             counts = Counter(categories.get(number, f"category {number}") for number in objects)
-            entry = labelled_entry(
-                labels, Path(name).stem, name, image_id=image["id"], objects=dict(counts)
-            )
+            shown = str(image.get("file_name") or image["id"])
+            entry = labelled_entry(labels, name, shown, image_id=image["id"], objects=dict(counts))
         yield (place + 1) / len(images), entry
 
 
@@ -89,8 +97,10 @@ def _tables(content: Any) -> tuple[list[Record], list[Record], dict[Any, str]]:
         if not isinstance(table, list) or not all(isinstance(record, dict) for record in table):
             raise ValueError(f"it must be an object with a list {name!r} of objects")
         tables.append(table)
-    named = content.get("categories", [])
-    categories = {_field(record, "id", "category"): record.get("name") for record in named}
+    named = content.get("categories") or []
+    if not isinstance(named, list) or not all(isinstance(record, dict) for record in named):
+        raise ValueError("its 'categories' must be a list of objects")
+    categories = {_id(record, "id", "category"): record.get("name") for record in named}
     return tables[0], tables[1], {key: str(name) for key, name in categories.items() if name}
 
 
@@ -100,125 +110,109 @@ def _field(record: Record, name: str, what: str) -> Any:
     return record[name]
 
 
+def _id(record: Record, name: str, what: str) -> int | str:
+    """Return a number or text that names a record."""
+    value = _field(record, name, what)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(
+            f"{name!r} of {what} {record.get('id', '?')} must be a whole number or text, "
+            f"got {value!r}"
+        )
+    return value
+
+
 def _by_image(images: list[Record], annotations: list[Record]) -> dict[Any, list[Record]]:
     of_image: dict[Any, list[Record]] = defaultdict(list)
-    known = {_field(image, "id", "image") for image in images}
+    counts = Counter(_id(image, "id", "image") for image in images)
+    for image, count in counts.items():
+        if count > 1:
+            raise ValueError(f"images must have ids that differ, got {image!r} {count} times")
     for annotation in annotations:
-        image = _field(annotation, "image_id", "annotation")
-        if image not in known:
+        image = _id(annotation, "image_id", "annotation")
+        if image not in counts:
             number = annotation.get("id", "?")
-            raise ValueError(f"annotation {number} belongs to image {image}, which is not listed")
+            raise ValueError(
+                f"annotation {number} belongs to image {image!r}, which is not listed"
+                f"{_of_another_type(image, counts)}"
+            )
         of_image[image].append(annotation)
     return of_image
 
 
+def _of_another_type(image: int | str, known: Counter[int | str]) -> str:
+    """Say so where an image would be there if text and numbers were the same."""
+    for other in known:
+        if str(other) == str(image):
+            return f": image {other!r} has an id of type {type(other).__name__}, not " + (
+                type(image).__name__
+            )
+    return ""
+
+
+def _names(images: list[Record]) -> list[str]:
+    """Return what the entries are called: files with their folders, without their endings."""
+    whole = [_inner_path(image, "image") or str(image["id"]) for image in images]
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in whole]
+    often = Counter(stems)
+    names = [name if often[stem] > 1 else stem for name, stem in zip(whole, stems, strict=True)]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"images must have files that differ, got {name!r} {count} times")
+    return names
+
+
+def _inner_path(record: Record, what: str) -> str:
+    """Return the path of a record's file with / between its folders; it must not leave them."""
+    given = str(record.get("file_name") or "")
+    path = PurePosixPath(given.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        raise ValueError(
+            f"'file_name' of {what} {record.get('id', record.get('image_id', '?'))} must not leave "
+            f"its folder, got {given!r}"
+        )
+    return "" if not path.name else str(path)
+
+
 def _size(image: Record) -> tuple[int, int]:
-    height, width = (_field(image, side, "image") for side in ("height", "width"))
+    height, width = (_whole(_field(image, side, "image")) for side in ("height", "width"))
     return (
         _validate.checked_count(height, f"height of image {image['id']}", 1, 2**15),
         _validate.checked_count(width, f"width of image {image['id']}", 1, 2**15),
     )
 
 
+def _whole(number: Any) -> Any:
+    """Return a float such as 20.0, as some programs write whole numbers, as an int."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 # --- instances ------------------------------------------------------------------------------
 
 
 def _instances(
-    file: Path, image: Record, annotations: list[Record]
+    file: Path, image: Record, annotations: list[Record], strict: bool, skipped: Counter[str]
 ) -> tuple[NDArray[np.int32], list[Any]]:
     """Draw the objects of an image over each other; return the categories of all of them."""
     height, width = _size(image)
-    drawn = []
+    drawn, categories = [], []
     for place, annotation in enumerate(annotations):
-        what = f"annotation {annotation.get('id', '?')}"
-        shape = _field(annotation, "segmentation", "annotation")
-        if isinstance(shape, list):
-            runs = _polygon_runs(file, shape, height, width, what)
-        else:
-            runs = _given_runs(shape, height, width, what)
+        category = _id(annotation, "category_id", "annotation")
+        try:
+            runs = object_runs(file, annotation, (height, width), strict, skipped)
+        except Degenerate as error:
+            if strict:
+                raise
+            skipped[error.reason] += 1
+            continue
         crowd = bool(annotation.get("iscrowd", 0))
         drawn.append((not crowd, -int(runs[1::2].sum()), place, runs))
+        categories.append(category)
     # Down the columns, as run lengths go.
     labels = np.zeros(height * width, np.int32)
     for number, (*_, runs) in enumerate(sorted(drawn, key=lambda one: one[:3]), start=1):
         inside = np.arange(runs.size) % 2 == 1
         labels[np.repeat(inside, runs)] = number
-    categories = [_field(annotation, "category_id", "annotation") for annotation in annotations]
     return np.ascontiguousarray(labels.reshape(width, height).T), categories
-
-
-def _given_runs(shape: Any, height: int, width: int, what: str) -> NDArray[np.int64]:
-    """Check run lengths, of background and object in turn, and return them."""
-    if not isinstance(shape, dict) or not {"size", "counts"} <= set(shape):
-        raise ValueError(f"{what} must be polygons or run lengths with 'size' and 'counts'")
-    if list(shape["size"]) != [height, width]:
-        raise ValueError(
-            f"{what} must have the image's size {[height, width]}, got {shape['size']}"
-        )
-    counts = shape["counts"]
-    if isinstance(counts, str):
-        counts = _decompressed(counts.encode(), what)
-    whole = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)
-    if not whole or sum(counts) != height * width:
-        raise ValueError(f"{what} must have run lengths that fill {height} × {width} pixels")
-    return np.array(counts, np.int64)
-
-
-def _decompressed(text: bytes, what: str) -> list[int]:
-    """Decode COCO's compressed run lengths.
-
-    Five bits a character from "0" on, the lowest first; the sixth says that more follow, and the
-    fifth of the last is the sign. From the fourth on, numbers are differences from the last but
-    one before them.
-    """
-    counts: list[int] = []
-    number, shift = 0, 0
-    for character in text:
-        bits = character - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError(f"{what} must have compressed run lengths, got {text[:40]!r}")
-        number |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            number -= 1 << shift
-        counts.append(number + counts[-2] if len(counts) > 2 else number)
-        number, shift = 0, 0
-    if shift:
-        raise ValueError(f"{what} must have compressed run lengths, got a truncated text")
-    return counts
-
-
-def _polygon_runs(
-    file: Path, shape: list[Any], height: int, width: int, what: str
-) -> NDArray[np.int64]:
-    """Return the run lengths of the union of polygons, by COCO's own rules of rounding."""
-    if not shape:
-        raise ValueError(f"{what} must have a polygon, got none")
-    polygons = [_polygon(points, what, max(height, width)) for points in shape]
-    masks = _masks(file)
-    merged = masks.merge(masks.frPyObjects(polygons, height, width))
-    return np.array(_decompressed(merged["counts"], what), np.int64)
-
-
-def _polygon(points: Any, what: str, side: int) -> list[float]:
-    """Check the points before compiled code sees them."""
-    numbers = np.asarray(points, dtype=np.float64)
-    if numbers.ndim != 1 or numbers.size < 6 or numbers.size % 2:
-        raise ValueError(f"{what} must have polygons of three points or more, x and y in turn")
-    if not (np.abs(numbers - side / 2) <= 1.5 * side).all():
-        raise ValueError(f"{what} must have polygons near its image, got {numbers.tolist()}")
-    flat: list[float] = numbers.tolist()
-    return flat
-
-
-def _masks(file: Path) -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError("pycocotools", "coco", f"Reading polygons of {file}") from error
-    return mask
 
 
 # --- panoptic segments ----------------------------------------------------------------------
@@ -230,7 +224,9 @@ def _segments(
     """Read the PNG of an image: a segment's number is R + 256 G + 65536 B."""
     if len(annotations) != 1:
         raise ValueError(f"it must have one panoptic annotation, got {len(annotations)}")
-    name = str(_field(annotations[0], "file_name", "annotation"))
+    name = _inner_path(annotations[0], "annotation")
+    if not name:
+        raise ValueError("its panoptic annotation must have 'file_name'")
     folders = (file.with_suffix(""), file.parent)
     picture = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if picture is None:
@@ -242,4 +238,21 @@ def _segments(
         raise ValueError(f"{picture} must have the size {_size(image)}, got {colours.shape[:2]}")
     labels = colours.astype(np.int32) @ np.array([1, 2**8, 2**16], np.int32)
     segments = _field(annotations[0], "segments_info", "annotation")
-    return labels, [_field(segment, "category_id", "segment") for segment in segments]
+    _check_segments(segments, labels, picture)
+    return labels, [_id(segment, "category_id", "segment") for segment in segments]
+
+
+def _check_segments(segments: Any, labels: NDArray[np.int32], picture: Path) -> None:
+    """Check that a picture and the list of its segments name the same ones; 0 is no segment."""
+    if not isinstance(segments, list) or not all(isinstance(one, dict) for one in segments):
+        raise ValueError("'segments_info' must be a list of objects")
+    listed = [_id(segment, "id", "segment") for segment in segments]
+    drawn = set(np.unique(labels).tolist()) - {0}
+    for lacking, fault in (
+        (set(listed) - drawn - {0}, "segments_info lists segment {}, which {} does not show"),
+        (drawn - set(listed), "segments_info lacks segment {}, which {} shows"),
+    ):
+        if lacking:
+            raise ValueError(fault.format(repr(min(lacking, key=str)), picture))
+    if len(listed) > len(set(listed)):
+        raise ValueError(f"segments_info lists a segment of {picture} twice")

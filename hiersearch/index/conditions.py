@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._validate import plain
 from hiersearch.index.metadata import MISSING, Column, MetadataTable
 
 Condition = Mapping[str, Any]
@@ -112,10 +113,11 @@ def comparisons_of(condition: Condition) -> list[Comparison]:
 
 
 def _wanted(key: str, name: str, value: Any) -> tuple[Any, ...]:
-    several = isinstance(value, list | tuple | set | frozenset)
+    value = plain(value)
+    several = isinstance(value, list | tuple | set | frozenset | np.ndarray)
     if name in ORDERS and (several or value is None or isinstance(value, bool)):
         raise TypeError(f"condition on {key!r} must compare {name} a number or text, got {value!r}")
-    alternatives = tuple(value) if several else (value,)
+    alternatives = tuple(map(plain, value)) if several else (value,)
     if not alternatives:
         raise ValueError(f"condition on {key!r} must name at least one value, got an empty list")
     for item in alternatives:
@@ -240,7 +242,7 @@ def parse_condition(text: str) -> dict[str, dict[str, Any]]:
     key, name, written = match["key"].strip(), match["operator"], match["value"].strip()
     try:
         value = json.loads(written, parse_constant=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = written
     if name in ("=", "!=") and not isinstance(value, str | list | dict):
         value = [value, written]

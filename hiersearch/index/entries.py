@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
@@ -82,29 +81,3 @@ def sides_of(grid: tuple[int, ...]) -> dict[str, int]:
     """
     names = ("depth", "height", "width")[-len(grid) :]
     return dict(zip(names, grid, strict=True))
-
-
-def whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
-    """Return floating-point labels, the usual type in MATLAB, as integers; others as they are.
-
-    Raises
-    ------
-    TypeError
-        If a value is no whole number within 64 bits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> whole_numbers(np.array([[1.0, 2.0]]))
-    array([[1, 2]])
-    """
-    if array.dtype.kind != "f":
-        return array
-    with np.errstate(invalid="ignore"):
-        numbers = array.astype(np.int64)
-    # 2**63 as a float is the first number that does not fit.
-    bad = ~((numbers == array) & (np.abs(array) < 2.0**63))
-    if bad.any():
-        where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
-        raise TypeError(f"labels must be whole numbers, got {array[where]:g} at index {where}")
-    return numbers

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._validate import plain
 from hiersearch.index.segment import Segment
 
 Id = int | str
@@ -21,7 +22,7 @@ _LOW, _HIGH = -(2**63), 2**63 - 1
 
 
 def checked_id(value: Any) -> Id:
-    """Return an id as int or str.
+    """Return an id as int or str, also one that is a scalar of NumPy.
 
     Raises
     ------
@@ -30,6 +31,7 @@ def checked_id(value: Any) -> Id:
     ValueError
         If it is an empty string, not Unicode text, or an integer of more than 64 bits.
     """
+    value = plain(value)
     if isinstance(value, str):
         if not value:
             raise ValueError("id must be an integer or a string that is not empty, got ''")
@@ -38,7 +40,7 @@ def checked_id(value: Any) -> Id:
         except UnicodeEncodeError as error:
             raise ValueError(f"id must be Unicode text, got {value!r}") from error
         return str(value)
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"id must be an integer or a string, got {value!r}")
     if not _LOW <= value <= _HIGH:
         raise ValueError(f"id must be an integer of 64 bits, got {value}")

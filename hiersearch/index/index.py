@@ -25,6 +25,7 @@ from hiersearch.index.device_search import DeviceSearch
 from hiersearch.index.device_work import search_work
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import Damage, FormatError
+from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
 from hiersearch.index.proposals import FaissProposer, faiss_module
@@ -202,7 +203,11 @@ class PartitionIndex:
         return len(self._store)
 
     def __contains__(self, id: object) -> bool:
-        return isinstance(id, (int, str)) and self._store.find(id) is not None
+        try:
+            name = checked_id(id)
+        except (TypeError, ValueError):
+            return False  # what can be no id
+        return self._store.find(name) is not None
 
     def ids(self) -> list[Id]:
         """Return all ids, integers before text, each in order. O(entries log entries)."""
@@ -283,7 +288,7 @@ class PartitionIndex:
         One commit with its synchronisation to disk: use :meth:`add_many` for more than a few.
         """
         entry = Entry(writing.checked_labels(labels, self.grid, "labels"), id, metadata)
-        name = self._store.next_id if id is None else id
+        name = self._store.next_id if id is None else checked_id(id)
         writing.write(self._store, self._frame, [entry])
         writing.merge_small(self._store, self._frame, self._view)
         return name

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch import _validate
 from hiersearch.hierarchy.ucm import from_ucm
 from hiersearch.index.entries import (
     Entry,
     HierarchyEntry,
     labelled_entry,
     sides_of,
-    whole_numbers,
 )
 from hiersearch.partitions.files import FilePath, decoding
 
@@ -69,7 +69,7 @@ def read_matlab(path: FilePath) -> Iterator[tuple[float, Entry | HierarchyEntry]
         cells = content[name].reshape(-1)
         for place, cell in enumerate(cells):
             with decoding(file, f"{_WHAT} ({name} {place + 1})"):
-                labels = whole_numbers(_segmentation(cell))
+                labels = _validate.whole_numbers(_segmentation(cell), "labels")
                 entry = labelled_entry(labels, f"{file.stem}/{place}", file.name, annotator=place)
             yield (place + 1) / cells.size, entry
 

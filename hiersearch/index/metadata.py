@@ -11,12 +11,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._validate import plain
 from hiersearch.index.segment import Segment
 
 CODES, ENDS, TEXTS = "store/metadata_codes", "store/metadata_ends", "store/metadata_texts"
 CHUNKS = {CODES: 2**14, ENDS: 2**14, TEXTS: 2**14}
 BLOCK = 2**13
 """Texts that are parsed at a time."""
+LONGEST = 2**13
+"""Bits of the largest number; Python reads no text of more than 4,300 digits."""
 
 
 class Special:
@@ -32,23 +35,25 @@ def json_text(value: Any, what: str) -> str:
 
     Parameters
     ----------
-    value : dict with strings as keys
-        Its values: None, bool, int, float, str, lists and dicts of these.
+    value : mapping with strings as keys
+        Its values: None, bool, int, float, str, scalars of NumPy, lists and mappings of these.
     what : str
         What the message calls it.
 
     Raises
     ------
     TypeError
-        If it is not a dict, or holds what JSON does not have.
+        If it is not a mapping, or holds what JSON does not have.
     ValueError
-        If it holds a number that is not finite, text that is not Unicode, or itself.
+        If it holds a number that is not finite or has thousands of digits, text that is not
+        Unicode, or itself.
     """
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise TypeError(f"{what} must be a JSON object (a dict), got {type(value).__name__}")
     try:
-        _check_json(value, what)
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(
+            _as_json(value, what), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
         text.encode()
     except RecursionError as error:
         raise ValueError(f"{what} must be a JSON object, got one nested too deep") from error
@@ -57,25 +62,31 @@ def json_text(value: Any, what: str) -> str:
     return text
 
 
-def _check_json(value: Any, what: str) -> None:
-    if value is None or isinstance(value, str | bool | int):
-        return
+def _as_json(value: Any, what: str) -> Any:
+    """Return a value with Python's own types alone."""
+    value = plain(value)
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > LONGEST:
+            raise ValueError(f"{what} must be a number of at most {LONGEST} bits")
+        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{what} must be a finite number, got {value}")
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_json(item, f"{what}[{i}]")
-    elif isinstance(value, dict):
-        for key, item in value.items():
+        return value
+    if isinstance(value, list):
+        return [_as_json(item, f"{what}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{what} must have strings as keys, got {key!r}")
-            _check_json(item, f"{what}[{key!r}]")
-    else:
-        raise TypeError(
-            f"{what} must be JSON (null, bool, number, string, list or dict), "
-            f"got {type(value).__name__}"
-        )
+        return {str(key): _as_json(item, f"{what}[{key!r}]") for key, item in value.items()}
+    way = ": list(...) or .tolist() makes one" * isinstance(value, tuple | np.ndarray)
+    raise TypeError(
+        f"{what} must be JSON (null, bool, number, string, list or dict), "
+        f"got {type(value).__name__}{way}"
+    )
 
 
 def metadata_arrays(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.entries import Entry
+from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import CHUNKS, Cuts, View, arranged
 from hiersearch.index.packing import Frame, Packed, packed
 from hiersearch.index.resample import resampled
@@ -113,8 +114,7 @@ def write_hierarchy(
         raise TypeError(f"tree must be a MergeTree, got {type(tree).__name__}")
     if tree.grid != frame.grid:
         raise ValueError(f"tree must lie on the index's grid {frame.grid}, got {tree.grid}")
-    if not isinstance(id, (int, str)) or isinstance(id, bool):
-        raise TypeError(f"id must be an integer or text, got {id!r}")
+    id = checked_id(id)
     if thresholds is None:
         altitudes = np.unique(tree.altitudes[tree.n_leaves :])
         # Below all merges lie the leaves themselves.

@@ -27,8 +27,8 @@ def as_partition(value: PartitionLike, name: str) -> Partition | SoftPartition:
     if array.dtype.kind == "f":
         raise TypeError(
             f"{name} must be a Partition, a SoftPartition or an integer label map, got an array of "
-            f"{array.dtype}: for a network's output choose how its channels are to be read, "
-            f"e.g. SoftPartition.from_regions(...)"
+            f"{array.dtype}: pass a label map of whole numbers as {name}.astype(int), and of a "
+            f"network's output say how its channels are read, e.g. SoftPartition.from_regions(...)"
         )
     return Partition.from_labels(_validate.checked_labels(array, name))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,9 @@ from PIL import Image
 
 from hiersearch import _validate
 from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch.partitions import rasters
+from hiersearch.partitions.saved_arrays import KEYED, read_npy, read_npz, read_tensor
+from hiersearch.partitions.tiff import has_alpha, read_tiff_image, read_tiff_labels
 
 FilePath = str | os.PathLike[str]
 
@@ -30,33 +32,38 @@ TIFF_TYPES = (np.uint16, np.uint32, np.int32)
 
 
 def read_image(path: FilePath) -> NDArray[Any]:
-    """Read an image or a volume as it is stored, without rescaling.
+    """Read an image or a volume as it is to be shown, without rescaling.
 
     Parameters
     ----------
     path : path
-        A .png, .jpg, .jpeg, .tif, .tiff or .npy file.
+        A .png, .jpg, .jpeg, .tif, .tiff or .npy file. Pages of a TIFF that are of one shape and
+        type become a stack.
 
     Returns
     -------
     array, shape (H, W), (H, W, C), (D, H, W) or (D, H, W, C)
-        Of the file's own type. Palettes become RGB and 1-bit images uint8 of 0 and 255. Whether
-        the last axis of a 3-D array means channels or width is for the caller to say.
+        Of the file's own type, and upright: turned as the file's EXIF orientation says. Palettes
+        and CMYK become RGB, 1-bit images uint8 of 0 and 255. Whether the last axis of a 3-D array
+        means channels or width is for the caller to say.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If the file is empty, truncated, damaged, of another format, holds no image, or is a
-        16-bit colour PNG (which would lose half of its bits here).
+        If the file is empty, truncated, damaged, of another format, holds no image or several
+        that are no stack, has 2**31 pixels or more, or is a 16-bit colour PNG (which would lose
+        half of its bits here).
+    MissingExtraError
+        If a TIFF is compressed in a way that needs imagecodecs.
 
     Notes
     -----
     O(pixels).
     """
     file = Path(path)
-    array = _read(file, "an image", {**_RASTER_IMAGES, **_TIFF, ".npy": _npy})
+    array = _read(file, "an image", {**_RASTER_IMAGES, **_TIFF_IMAGES, ".npy": read_npy})
     if array.dtype.kind not in "buif":
         raise FileFormatError(f"{file} does not hold an image: its values have type {array.dtype}")
     if array.ndim not in (2, 3, 4) or array.size == 0:
@@ -80,14 +87,21 @@ def read_plain_image(path: FilePath) -> NDArray[Any]:
     -----
     O(pixels).
     """
-    image = read_image(path)
-    if Path(path).suffix.lower() == ".png" and image.ndim == 3 and image.shape[-1] in (2, 4):
+    file = Path(path)
+    image = read_image(file)
+    if image.ndim in (3, 4) and image.shape[-1] in (2, 4) and _has_alpha(file):
         alpha = image[..., -1]
-        if (alpha == np.iinfo(alpha.dtype).max).all():
+        opaque = 1.0 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+        if (alpha == opaque).all():
             image = image[..., :-1]
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     return np.ascontiguousarray(image)
+
+
+def _has_alpha(file: Path) -> bool:
+    ending = file.suffix.lower()
+    return ending == ".png" or (ending in _TIFF_IMAGES and has_alpha(file))
 
 
 def read_label_map(path: FilePath, *, key: str | None = None) -> NDArray[np.integer[Any]]:
@@ -96,39 +110,50 @@ def read_label_map(path: FilePath, *, key: str | None = None) -> NDArray[np.inte
     Parameters
     ----------
     path : path
-        A .png (1, 8 or 16 bit; in a palette PNG the indices are the labels), .tif, .tiff, .npy
-        or .npz file.
+        A .png (up to 16 bit), .tif, .tiff, .npy or .npz file. The stored numbers are the labels,
+        in a palette the indices. Pages of a TIFF that are of one shape and type become a stack.
     key : str, optional
         Which array of an .npz file. Where omitted, the one named ``labels``, or the only one.
 
     Returns
     -------
     integer array, shape (H, W) or (D, H, W)
-        Of the file's own type; booleans become 0 and 1.
+        Of the file's own type; booleans become 0 and 1, and whole numbers of floating-point type
+        int32 or int64. Upright, as images are read.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If the file is unreadable, in colour, or not a label map's format (JPEG changes labels).
+        If the file is unreadable, in colour, holds several images that are no stack, or is not of
+        a label map's format (JPEG changes labels).
     TypeError
-        If the values are not integers.
+        If the values are no numbers, or not whole ones: the message says which and where.
     ValueError
-        If the shape is not that of a grid.
+        If the shape is not that of a grid, or ``key`` is given for another kind of file.
+    MissingExtraError
+        If a TIFF is compressed in a way that needs imagecodecs.
 
     Notes
     -----
     O(pixels).
     """
     file = Path(path)
+    _check_key(file, key)
     readers: _Readers = {
-        ".png": _png_labels,
-        **_TIFF,
-        ".npy": _npy,
-        ".npz": lambda f: _npz(f, key, "labels"),
+        ".png": rasters.read_png_labels,
+        **_TIFF_LABELS,
+        ".npy": read_npy,
+        ".npz": lambda f: read_npz(f, key, "labels"),
     }
-    return _validate.checked_labels(_read(file, "a label map", readers), str(file))
+    values = _validate.whole_numbers(_read(file, "a label map", readers), str(file))
+    return np.ascontiguousarray(_validate.checked_labels(values, str(file)))
+
+
+def _check_key(file: Path, key: str | None) -> None:
+    if key is not None and file.suffix.lower() not in KEYED:
+        raise ValueError(f"key is for {', '.join(KEYED)} files only, got {key!r} for {file}")
 
 
 def write_label_map(path: FilePath, labels: Any) -> None:
@@ -246,7 +271,7 @@ def read_probabilities(
         If the values are not floating point.
     ValueError
         If the channel axis is missing, out of range, ambiguous or does not leave ``grid``: the
-        message says the shape and what each axis would leave.
+        message says the shape and what each axis would leave. If ``key`` is given for an .npy file.
     MissingExtraError
         If a .pt file is given and torch is not installed.
 
@@ -255,12 +280,13 @@ def read_probabilities(
     O(k · pixels).
     """
     file = Path(path)
+    _check_key(file, key)
     name = "probabilities"
     readers: _Readers = {
-        ".npy": _npy,
-        ".npz": lambda f: _npz(f, key, name),
-        ".pt": lambda f: _tensor(f, key, name),
-        ".pth": lambda f: _tensor(f, key, name),
+        ".npy": read_npy,
+        ".npz": lambda f: read_npz(f, key, name),
+        ".pt": lambda f: read_tensor(f, key, name),
+        ".pth": lambda f: read_tensor(f, key, name),
     }
     array = _read(file, "probabilities", readers)
     if array.dtype.kind != "f":
@@ -401,85 +427,6 @@ def _refuse(file: Path, what: str, reason: str, cause: BaseException | None = No
     raise FileFormatError(f"cannot read {file} as {what}: {first_line}.") from cause
 
 
-def _raster_image(file: Path) -> NDArray[Any]:
-    with Image.open(file, formats=("PNG", "JPEG")) as image:
-        if image.format == "PNG" and _is_16_bit_colour(file):
-            raise ValueError("16-bit colour PNGs would be cut to 8 bits here: convert it to TIFF")
-        mode = image.mode
-        if mode == "P":
-            mode = "RGBA" if "transparency" in image.info else "RGB"
-        converted = image.convert({"1": "L", "CMYK": "RGB"}.get(mode, mode))
-        return np.array(converted)
-
-
-def _is_16_bit_colour(file: Path) -> bool:
-    with file.open("rb") as stream:
-        header = stream.read(26)
-    depth, colour = header[24], header[25]
-    return depth == 16 and colour != 0
-
-
-def _png_labels(file: Path) -> NDArray[Any]:
-    with Image.open(file, formats=("PNG",)) as image:
-        if image.mode not in ("1", "L", "P", "I;16", "I"):
-            raise ValueError(
-                f"it has {len(image.getbands())} channels ({image.mode}), "
-                "and a label map has one integer for each pixel"
-            )
-        # Pillow's booleans are stored as 255, which breaks whoever looks at their bytes.
-        return np.array(image.convert("L")) > 0 if image.mode == "1" else np.array(image)
-
-
-def _tiff(file: Path) -> NDArray[Any]:
-    with tifffile.TiffFile(file) as pages:
-        series = pages.series[0]
-        array: NDArray[Any] = np.asarray(series.asarray())
-        # Colour planes may be stored apart, in front.
-        return np.moveaxis(array, series.axes.index("S"), -1) if "S" in series.axes else array
-
-
-def _npy(file: Path) -> NDArray[Any]:
-    with file.open("rb") as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
-
-
-def _npz(file: Path, key: str | None, default: str) -> NDArray[Any]:
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is not an .npz archive")
-    with np.load(file, allow_pickle=False) as archive:
-        array: NDArray[Any] = archive[_chosen(list(archive.files), key, default)]
-        return array
-
-
-def _tensor(file: Path, key: str | None, default: str) -> NDArray[Any]:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError("torch", "torch", f"Reading {file}") from error
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    if isinstance(content, dict):
-        content = content[_chosen([str(name) for name in content], key, default)]
-    if not isinstance(content, torch.Tensor):
-        raise ValueError(f"it holds a {type(content).__name__}, not a tensor")
-    tensor = content.detach()
-    # NumPy has no bfloat16.
-    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    return array
-
-
-def _chosen(names: list[str], key: str | None, default: str) -> str:
-    """Return the name of the array to take."""
-    listed = ", ".join(names) or "none"
-    if key is not None:
-        if key not in names:
-            raise ValueError(f"it has no array named {key!r} (arrays: {listed})")
-        return key
-    if default in names:
-        return default
-    if len(names) != 1:
-        raise ValueError(f"key must name one of its arrays ({listed})")
-    return names[0]
-
-
-_RASTER_IMAGES: _Readers = {".png": _raster_image, ".jpg": _raster_image, ".jpeg": _raster_image}
-_TIFF: _Readers = {".tif": _tiff, ".tiff": _tiff}
+_RASTER_IMAGES: _Readers = dict.fromkeys((".png", ".jpg", ".jpeg"), rasters.read_raster)
+_TIFF_IMAGES: _Readers = dict.fromkeys((".tif", ".tiff"), lambda file: read_tiff_image(file)[0])
+_TIFF_LABELS: _Readers = dict.fromkeys((".tif", ".tiff"), read_tiff_labels)

@@ -159,10 +159,21 @@ def test_soft_outputs_are_never_unpickled(refuses):
     refuses(("image.png", *SOFT, *QUICK), "cannot read soft.npy as probabilities")
 
 
-def test_superpixels_of_floating_type(refuses):
-    np.save("leaves.npy", np.zeros((HEIGHT, WIDTH)))
+def test_superpixels_that_are_no_whole_numbers(refuses):
+    np.save("leaves.npy", np.full((HEIGHT, WIDTH), 0.5))
     arguments = ("image.png", *SOFT, "--superpixels", "leaves.npy")
-    refuses(arguments, "leaves.npy", "integer type", "float64")
+    refuses(arguments, "leaves.npy must be whole numbers, got 0.5 at index (0, 0)")
+
+
+def test_keys_of_files_that_hold_several_arrays(refuses, folder):
+    soft = scene()[1]
+    np.savez("several.npz", image=scene()[0], soft=soft)
+    arguments = ("image.png", "--soft", "several.npz", "--reading", "classes", *QUICK)
+    refuses(arguments, "several arrays", "(image, soft)", "--key")
+    refuses((*arguments, "--key", "sofd"), "no array named 'sofd' (its arrays: image, soft)")
+    refuses(("image.png", *SOFT, *QUICK, "--key", "x"), "--key is for .npz, .pt, .pth files only")
+    refuses(("image.png", "--network", "nuclei", "--key", "x"), "--key is for --soft only, got 'x'")
+    assert run("match", *arguments, "--key", "soft", "--out", "out").exit_code == 0
 
 
 def test_weights_that_are_none(refuses, folder):

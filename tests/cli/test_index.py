@@ -388,6 +388,103 @@ def test_adding_goes_on_where_it_ended(empty):
     assert set(ids_in("crops")) == {"a", "b"}
 
 
+def test_annotations_without_a_shape_are_counted_or_refused(empty):
+    pytest.importorskip("pycocotools")
+    content = instances()
+    content["annotations"][2]["segmentation"] = []
+    content["annotations"][1]["segmentation"] = [[1, 2]]
+    write_json(empty / "instances.json", content)
+    refused(
+        index("add", "crops", "instances.json", "--strict"),
+        "annotation 101 must have a shape in its image, got polygons of [2] coordinates",
+    )
+    summary = parsed(index("add", "crops", "instances.json", "--json"))
+    assert summary["added"] == 2
+    reasons = {"no polygon of three points or more": 1, "no segmentation": 1}
+    assert summary["annotations_skipped"] == reasons
+    said = index("add", "crops", "instances.json", "--prefix", "again/").stdout
+    assert said.count("annotations left out") == 1
+    wanted = "2 annotations left out: no polygon of three points or more (1); no segmentation (1)"
+    assert wanted in said
+
+
+def test_ids_keep_the_folders_of_files(empty):
+    for name in ("bear", "camel"):
+        (empty / "frames" / name).mkdir(parents=True)
+        write_labels(empty / "frames" / name / "00000.png", NUCLEI[:64, :64])
+    refused(index("add", "crops", "frames"), "got none", "'**/*'")
+    assert index("add", "crops", "frames", "--pattern", "*/*.png").exit_code == 0
+    assert set(ids_in("crops")) == {"bear/00000", "camel/00000"}
+    again = index("add", "crops", "frames/bear", "frames/camel", "--skip-existing", "--json")
+    assert parsed(again)["skipped"] == 2
+
+
+def test_pixels_of_ignored_labels_go_to_the_nearest_when_adding_and_searching(empty):
+    open_map = np.repeat([[1] * 30 + [255] * 5 + [2] * 29], 64, axis=0)
+    closed = np.repeat([[1] * 32 + [2] * 32], 64, axis=0)
+    write_labels(empty / "open.png", open_map)
+    write_labels(empty / "closed.png", closed)
+    result = index("add", "crops", "open.png", "--ignore", 255)
+    assert "320 pixels of ignored labels went to the nearest" in result.stdout
+    near = ("search", "crops", "closed.png", "-k", 1, "--json")
+    # The middle of an odd number of columns goes to either side.
+    rho = parsed(index(*near))["results"][0]["rho"]
+    moved = np.repeat([[1] * 33 + [2] * 31], 64, axis=0)
+    assert rho in (0, round(distance(closed, moved) * 4096**2))
+    summary = parsed(index("search", "crops", "open.png", "--ignore", 255, "-k", 1, "--json"))
+    assert summary["results"][0]["rho"] == 0
+    for command in (("add", "crops", "closed.png"), near[:5]):
+        absent = index(*command, "--ignore", 255)
+        assert absent.exit_code == 0
+        assert "warning: no pixel" in absent.stderr
+        assert "--ignore (255)" in absent.stderr
+    refused(
+        index("search", "crops", "--id", "open", "--ignore", 255), "--ignore is for a label map"
+    )
+    refused(
+        index("search", "crops", "closed.png", "--ignore", 1, "--ignore", 2), "must have a label"
+    )
+
+
+def test_arrays_of_archives_by_name(empty):
+    np.savez("l.npz", image=NUCLEI[:64, :64] % 5, a=NUCLEI[:64, :64], b=NUCLEI[64:, 64:])
+    refused(index("add", "crops", "l.npz"), "several arrays", "(image, a, b)", "--key")
+    assert index("add", "crops", "l.npz", "--key", "a", "--key", "b").exit_code == 0
+    assert set(ids_in("crops")) == {"l/a", "l/b"}
+    command = ("search", "crops", "l.npz", "-k", 1)
+    refused(index(*command), "several arrays")
+    summary = parsed(index(*command, "--key", "b", "--json"))
+    assert ranked(summary) == [(0.0, "l/b")]
+    np.savez("soft.npz", x=soft_output(), y=soft_output()[::-1])
+    soft = ("search", "crops", "soft.npz", "--soft", "--reading", "classes", "-k", 1, "--json")
+    refused(index(*soft), "several arrays", "(x, y)")
+    assert parsed(index(*soft, "--key", "x"))["results"][0]["id"] == "l/a"
+    refused(index("search", "crops", "--id", "l/a", "--key", "x"), "--key is for QUERY")
+    write_labels(empty / "q.png", NUCLEI)
+    refused(index("search", "crops", "q.png", "--key", "x"), "--key is for .npz, .pt")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('{"a": {"x": ' + "[" * 100_000, "nested too deep"),
+        ('{"a": {}, "b": {}, "a": {}}', "the key 'a' twice"),
+        ('{"a": {"x": NaN}}', "NaN, which is no number of JSON"),
+        ('{"a": {"x": ' + "9" * 5000 + "}}", "thousands of digits"),
+        ('{"a": 3}', "must map ids to objects, got 3"),
+    ],
+)
+def test_metadata_that_cannot_be_taken_as_they_stand(empty, text, part):
+    write_labels(empty / "a.png", NUCLEI[:64, :64])
+    (empty / "m.json").write_text(text)
+    refused(index("add", "crops", "a.png", "--metadata-file", "m.json"), "m.json", part)
+
+
+def test_conditions_nested_too_deep_are_text(shelf):
+    command = ("search", shelf / "crops", "--id", "crop-0-0-0", "--where", "split=" + "[" * 100_000)
+    assert parsed(index(*command, "--json"))["results"] == []
+
+
 def test_metadata_that_no_entry_takes_is_said(empty):
     write_labels(empty / "a.png", NUCLEI[:64, :64])
     write_json(empty / "m.json", {"a": {"x": 1}, "b": {}, "c": {}})

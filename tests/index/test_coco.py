@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hiersearch._errors import FileFormatError, MissingExtraError
-from hiersearch.index.coco import _given_runs
+from hiersearch.index import coco_shapes
+from hiersearch.index.coco_shapes import _given_runs
 from hiersearch.index.collections import Collection
 from hiersearch.partitions import Partition
 from tests.index.annotations import (
@@ -118,17 +119,17 @@ SIZE = [HEIGHT, WIDTH]
         ({"images": []}, "a list 'annotations' of objects"),
         ({"images": [{}], "annotations": []}, r"image \? must have 'id'"),
         (spoiled(image_id=4), "annotation 102 belongs to image 4, which is not listed"),
-        (spoiled(segmentation=[]), "annotation 102 must have a polygon, got none"),
-        (spoiled(segmentation=[[1, 2, 3, 4]]), "annotation 102 .* three points or more"),
-        (spoiled(segmentation=[[1, 2, 3, 4, 5, float("nan")]]), "near its image"),
-        (spoiled(segmentation=[[1, 2, 3, 4, 5, 1e9]]), "annotation 102 .* near its image"),
+        (spoiled(image_id="139"), "image '139', .* image 139 has an id of type int, not str"),
+        (spoiled(image_id=[1]), "'image_id' of annotation 102 must be a whole number or text"),
+        (spoiled(category_id=None), "'category_id' of annotation 102 must be a whole number or"),
+        (spoiled(segmentation=box(4, 6, 4, 4)), "annotation 102 must have a list of polygons"),
+        (spoiled(segmentation=[[1, 2, 3, 4, 5, "6"]]), "102 .* polygons, each a list of numbers"),
+        (spoiled(segmentation=[[1, 2, 3, 4, 5, float("nan")]]), "NaN, which is no number of JSON"),
         (spoiled(segmentation="?"), "annotation 102 must be polygons or run lengths"),
-        (spoiled(segmentation={"size": [3, 4], "counts": [12]}), r"size \[20, 30\], got \[3, 4\]"),
-        (spoiled(segmentation={"size": SIZE, "counts": [7]}), "run lengths that fill 20 × 30"),
-        (spoiled(segmentation={"size": SIZE, "counts": [-7, 607]}), "that fill 20 × 30"),
+        (spoiled(segmentation={"size": SIZE, "counts": [-7, 607]}), "102 .* whole numbers from 0"),
         (spoiled(segmentation={"size": SIZE, "counts": "~~~~"}), "compressed run len"),
         (spoiled(segmentation={"size": SIZE, "counts": "Pa"}), "a truncated text"),
-        (spoiled(segmentation={"size": SIZE, "counts": "5"}), "that fill 20 × 30"),
+        ({**instances(), "categories": {"3": "car"}}, "'categories' must be a list of objects"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, content, message):
@@ -136,6 +137,138 @@ def test_what_is_wrong_is_named(tmp_path, content, message):
     file = write_json(tmp_path / "a.json", content)
     with pytest.raises(FileFormatError, match=rf"cannot read .*a.json as COCO annot.*{message}"):
         list(Collection([file]))
+
+
+def without_segmentation():
+    content = instances()
+    del content["annotations"][2]["segmentation"]
+    return content
+
+
+FAR = [[-160, -220, 2e8, 3.5e8, 225, 236, 272, 384]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (without_segmentation(), coco_shapes.NO_SHAPE),
+        (spoiled(segmentation=None), coco_shapes.NO_SHAPE),
+        (spoiled(segmentation=[]), coco_shapes.NO_SHAPE),
+        (spoiled(segmentation=[[5, 5]]), coco_shapes.NO_POLYGON),
+        # Four numbers mean x, y, width, height to pycocotools, and nothing here.
+        (spoiled(segmentation=[[2, 2, 12, 10]]), coco_shapes.NO_POLYGON),
+        (spoiled(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), coco_shapes.NO_POLYGON),
+        (spoiled(segmentation=FAR), coco_shapes.FAR_AWAY),
+        (spoiled(segmentation=[[1, 2, 3, 4, 5, 10**400]]), coco_shapes.FAR_AWAY),
+        (spoiled(segmentation=[box(31, 2, 5, 5)]), coco_shapes.OUTSIDE),
+        (spoiled(segmentation=[box(4, -9, 5, 5)]), coco_shapes.OUTSIDE),
+        (spoiled(segmentation=[box(4, 4, 0, 0)]), coco_shapes.NO_AREA),
+        (spoiled(segmentation={"size": SIZE, "counts": [600]}), coco_shapes.NO_AREA),
+        (spoiled(segmentation={"size": [30, 20], "counts": [0, 600]}), coco_shapes.ANOTHER_SIZE),
+        (spoiled(segmentation={"size": SIZE, "counts": [7]}), coco_shapes.ANOTHER_SIZE),
+        (spoiled(segmentation={"size": SIZE, "counts": "5"}), coco_shapes.ANOTHER_SIZE),
+    ],
+)
+def test_objects_without_a_shape_are_left_out_and_counted_or_refused(tmp_path, content, reason):
+    pytest.importorskip("pycocotools")
+    file = write_json(tmp_path / "a.json", content)
+    collection = Collection([file])
+    for _ in range(2):
+        first, _ = collection
+        assert collection.skipped == {reason: 1}
+    below = np.arange(WIDTH) < 5  # the crowd
+    without = np.where(drawn() == 2, below, drawn())
+    assert first.labels == Partition.from_labels(without)
+    assert first.metadata["objects"] == {"car": 1, "traffic light": 1, "category 9": 1}
+    with pytest.raises(FileFormatError, match=r"102 must have a shape in its image, got"):
+        list(Collection([file], strict=True))
+
+
+def test_of_an_object_only_the_polygon_of_two_points_is_left_out(tmp_path):
+    pytest.importorskip("pycocotools")
+    content = spoiled(segmentation=[box(2, 2, 12, 10), [5, 5, 6, 6]])
+    file = write_json(tmp_path / "a.json", content)
+    collection = Collection([file])
+    assert next(iter(collection)).labels == Partition.from_labels(drawn())
+    assert collection.skipped == {coco_shapes.IN_PART: 1}
+    with pytest.raises(FileFormatError, match=r"polygons of \[8, 4\] coordinates"):
+        list(Collection([file], strict=True))
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path):
+    pytest.importorskip("pycocotools")
+    content = instances()
+    content["images"][0] |= {"height": 20.0, "width": 30.0}
+    first, _ = Collection([write_json(tmp_path / "a.json", content)])
+    assert first.labels == Partition.from_labels(drawn())
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+def named(*names):
+    """Return two images or more without objects, under other names."""
+    images = [{"id": i, "file_name": name, "height": 4, "width": 5} for i, name in enumerate(names)]
+    return {"images": images, "annotations": []}
+
+
+def test_ids_keep_the_folders_of_images(tmp_path):
+    content = named("v1/frame0025.png", "v2/frame0025.png", "w\\x.y.jpg", "./top.png")
+    entries = list(Collection([write_json(tmp_path / "a.json", content)], prefix="p/"))
+    assert [e.id for e in entries] == ["p/v1/frame0025", "p/v2/frame0025", "p/w/x.y", "p/top"]
+    assert entries[0].metadata["file"] == "v1/frame0025.png"
+
+
+def test_images_that_differ_in_the_ending_alone_keep_it(tmp_path):
+    content = named("a.jpg", "a.png", "b.png")
+    entries = Collection([write_json(tmp_path / "a.json", content)])
+    assert [e.id for e in entries] == ["a.jpg", "a.png", "b"]
+
+
+def test_images_without_a_file_are_called_by_their_ids(tmp_path):
+    content = named("a.jpg", "")
+    del content["images"][0]["file_name"]
+    assert [e.id for e in Collection([write_json(tmp_path / "a.json", content)])] == ["0", "1"]
+
+
+def test_images_that_cannot_be_told_apart(tmp_path):
+    file = write_json(tmp_path / "a.json", named("a.jpg", "a.jpg"))
+    with pytest.raises(FileFormatError, match=r"files that differ, got 'a.jpg' 2 times"):
+        list(Collection([file]))
+    content = named("a.jpg", "b.jpg")
+    content["images"][1]["id"] = 0
+    with pytest.raises(FileFormatError, match=r"ids that differ, got 0 2 times"):
+        list(Collection([write_json(tmp_path / "a.json", content)]))
+
+
+@pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/a.png", "C:\\a.png", "..\\a"])
+def test_files_do_not_leave_their_folder(tmp_path, name):
+    wanted = r"'file_name' of image 0 must not leave its folder, got"
+    with pytest.raises(FileFormatError, match=wanted):
+        list(Collection([write_json(tmp_path / "a.json", named(name))]))
+    (tmp_path / "sub").mkdir()
+    file, _ = write_panoptic(tmp_path / "sub" / "a.json", tmp_path / "sub" / "a")
+    content, _ = panoptic()
+    content["annotations"][0]["file_name"] = name
+    with pytest.raises(FileFormatError, match=r"'file_name' of annotation 139 must not leave"):
+        list(Collection([write_json(file, content)]))
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"images": [], "annotations": [], "n": ' + "9" * 5000 + "}", "thousands of digits"),
+        ('{"images": [], "images": [], "annotations": []}', "the key 'images' twice"),
+    ],
+)
+def test_json_that_cannot_be_taken_as_it_stands(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(FileFormatError, match=rf"cannot read .*a.json as COCO annot.*{message}"):
+        list(Collection([tmp_path / "a.json"]))
 
 
 def test_sizes_that_are_none(tmp_path):
@@ -179,9 +312,21 @@ def test_panoptic_images_have_one_annotation(tmp_path):
         list(Collection([write_json(tmp_path / "a.json", content)]))
 
 
-def test_a_box_is_not_taken_for_a_polygon(tmp_path):
-    """Four numbers mean x, y, width, height to pycocotools, and nothing here."""
-    pytest.importorskip("pycocotools")
-    file = write_json(tmp_path / "a.json", spoiled(segmentation=[box(1, 1, 2, 2)[:4]]))
-    with pytest.raises(FileFormatError, match=r"three points or more"):
-        list(Collection([file]))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda segments: segments.pop(), r"lacks segment 255, which .*139.png shows"),
+        (
+            lambda segments: segments.append({"id": 77, "category_id": 1}),
+            r"lists segment 77, wh",
+        ),
+        (lambda segments: segments.append(segments[0]), r"lists a segment of .* twice"),
+        (lambda segments: segments.append(3), r"'segments_info' must be a list of objects"),
+    ],
+)
+def test_segments_that_only_one_side_has_are_named(tmp_path, change, message):
+    file, _ = write_panoptic(tmp_path / "a.json", tmp_path / "a")
+    content, _ = panoptic()
+    change(content["annotations"][0]["segments_info"])
+    with pytest.raises(FileFormatError, match=message):
+        list(Collection([write_json(file, content)]))

@@ -266,8 +266,8 @@ def test_more_hierarchies_than_stay_decoded_are_searched(tmp_path, monkeypatch):
     ("arguments", "more", "error", "message"),
     [
         ((np.zeros((4, 6), int), "a"), {}, TypeError, "tree must be a MergeTree"),
-        (("tree", 1.5), {}, TypeError, "id must be an integer or text"),
-        (("tree", True), {}, TypeError, "id must be an integer or text"),
+        (("tree", 1.5), {}, TypeError, "id must be an integer or a string"),
+        (("tree", True), {}, TypeError, "id must be an integer or a string"),
         (("tree", "a"), {"thresholds": []}, ValueError, "thresholds must be numbers"),
         (("tree", "a"), {"thresholds": [1, np.nan]}, ValueError, "thresholds must be numbers"),
         (("tree", "a"), {"metadata": {"x": object()}}, TypeError, "metadata"),

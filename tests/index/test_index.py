@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hiersearch import Partition
+from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.index import catalogue
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import FormatError, IndexLockedError
@@ -386,3 +388,89 @@ def test_a_store_of_something_else_is_refused(tmp_path):
         PartitionIndex.open(tmp_path / "store", "r+")
     with pytest.raises(FormatError, match="no index of partitions"):
         PartitionIndex.open(tmp_path / "store", "r+")
+
+
+# --- scalars of NumPy -----------------------------------------------------------------------
+
+
+def test_scalars_of_numpy_are_ids_like_pythons_own(tmp_path):
+    with PartitionIndex.create(tmp_path / "index", (4, 4)) as index:
+        labels = np.arange(16).reshape(4, 4)
+        scalars = [np.int64(1), np.uint8(2), np.array(3), np.str_("a"), np.array("b")]
+        added = [index.add(labels, one) for one in scalars]
+        assert added == [1, 2, 3, "a", "b"]
+        assert [type(one) for one in added] == [int, int, int, str, str]
+        assert index.ids() == added
+        for one, plain in zip(scalars, added, strict=True):
+            assert one in index
+            assert plain in index
+            assert index.metadata(one) == {}
+        todo = [one for one in np.arange(5) if one not in index]
+        assert [type(index.add(labels, one)) for one in todo] == [int, int]
+        assert index.ids() == [0, 1, 2, 3, 4, "a", "b"]
+        index.update(np.int32(0), labels, {"n": np.int32(7)})
+        assert index.metadata(0) == {"n": 7}
+        index.remove(np.int64(0))
+        assert 0 not in index
+        tree = build_hierarchy(labels.astype(float), superpixels="pixels", linkage="single")
+        cuts = index.add_hierarchy(tree, np.int64(8), thresholds=[0.5])
+        assert cuts == ["8@16"]
+
+
+@pytest.mark.parametrize(
+    "other", [True, np.True_, None, 1.0, np.float64(1), (1,), np.array([1]), "", 2**70, b"1"]
+)
+def test_what_can_be_no_id_is_in_no_index(tmp_path, other):
+    with PartitionIndex.create(tmp_path / "index", (2, 2)) as index:
+        index.add(np.zeros((2, 2), int), 1)
+        assert other not in index
+
+
+def test_scalars_of_numpy_are_metadata_like_pythons_own(tmp_path):
+    with PartitionIndex.create(tmp_path / "index", (2, 2)) as index:
+        metadata = {
+            "integer": np.int64(3), "unsigned": np.uint64(2**64 - 1), "single": np.float32(0.1),
+            "double": np.float64(0.1), "truth": np.bool_(True), "text": np.str_("ä"),
+            "array": np.array(5), "nested": {"list": [np.int8(-1), None, [np.float16(0.5)]]},
+        }  # fmt: skip
+        index.add(np.zeros((2, 2), int), "a", MappingProxyType(metadata))
+        found = index.metadata("a")
+        assert found == {
+            "integer": 3, "unsigned": 2**64 - 1, "single": float(np.float32(0.1)), "double": 0.1,
+            "truth": True, "text": "ä", "array": 5, "nested": {"list": [-1, None, [0.5]]},
+        }  # fmt: skip
+        assert found["truth"] is True
+        for where in (
+            {"integer": np.int64(3)},
+            {"single": {">": np.float16(0)}},
+            {"truth": np.bool_(True)},
+            {"text": [np.str_("ä"), "b"]},
+            {"integer": np.array([1, 3])},
+        ):
+            assert index.search(np.zeros((2, 2), int), where=where).neighbours[0].id == "a"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.float32("nan"), ValueError, r"metadata of 'a'\['n'\] must be a finite number, got nan"),
+        (np.float64("inf"), ValueError, "must be a finite number, got inf"),
+        ((1, 2), TypeError, r"got tuple: list\(\.\.\.\) or \.tolist\(\) makes one"),
+        (np.arange(2), TypeError, r"got ndarray: list\(\.\.\.\) or \.tolist\(\) makes one"),
+        (np.datetime64("2020-01-01"), TypeError, "must be JSON .* got date"),
+        (np.complex64(1), TypeError, "must be JSON .* got complex"),
+        (2**9000, ValueError, "must be a number of at most 8192 bits"),
+    ],
+)
+def test_metadata_that_json_does_not_have_are_refused(tmp_path, value, error, message):
+    with PartitionIndex.create(tmp_path / "index", (2, 2)) as index:
+        with pytest.raises(error, match=message):
+            index.add(np.zeros((2, 2), int), "a", {"n": value})
+        assert len(index) == 0
+
+
+def test_label_maps_of_floating_type_say_what_to_do(tmp_path):
+    with PartitionIndex.create(tmp_path / "index", (2, 2)) as index:
+        for use, name in ((index.add, "labels"), (index.search, "query")):
+            with pytest.raises(TypeError, match=rf"array of float64: .* as {name}.astype\(int\)"):
+                use(np.zeros((2, 2)))

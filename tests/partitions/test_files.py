@@ -220,14 +220,50 @@ def test_labels_that_a_format_cannot_hold_are_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_label_maps_must_be_integers_both_ways(tmp_path):
-    with pytest.raises(TypeError, match="float64"):
+def test_written_label_maps_must_be_integers(tmp_path):
+    with pytest.raises(TypeError, match=r"float64: labels.astype\(int\) makes integers"):
         write_label_map(tmp_path / "a.npy", np.zeros((2, 2)))
-    np.save(tmp_path / "f.npy", np.zeros((2, 2)))
-    tifffile.imwrite(tmp_path / "f.tif", np.zeros((2, 2), dtype=np.float32))
-    for name in ("f.npy", "f.tif"):
-        with pytest.raises(TypeError, match=f"{name}.*integer type, got dtype float"):
-            read_label_map(tmp_path / name)
+
+
+def write_values(file, values):
+    """Write an array of any type as the kind of file that the name says."""
+    match file.suffix:
+        case ".npy":
+            np.save(file, values)
+        case ".npz":
+            np.savez(file, labels=values)
+        case _:
+            tifffile.imwrite(file, values, photometric="minisblack")
+    return file
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".tif"])
+@pytest.mark.parametrize(
+    ("dtype", "highest", "read_as"),
+    [(np.float16, 2047, np.int32), (np.float32, 2**24 - 1, np.int32), (np.float64, 2**53 - 1, int)],
+)
+def test_whole_numbers_of_floating_type_are_labels_as_long_as_none_can_be_two(
+    tmp_path, ending, dtype, highest, read_as
+):
+    labels = np.array([[0, -3, 7], [highest, 1, 1]], dtype)
+    read = read_label_map(write_values(tmp_path / f"a{ending}", labels))
+    assert read.dtype == read_as
+    assert read.tolist() == [[0, -3, 7], [highest, 1, 1]]
+    labels[1, 2] = highest + 1
+    exponent = int(np.log2(highest + 1))
+    with pytest.raises(TypeError, match=rf"below 2\*\*{exponent} in float.*at index \(1, 2\)"):
+        read_label_map(write_values(tmp_path / f"a{ending}", labels))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".tif"])
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, -np.inf])
+def test_fractions_are_no_labels_and_are_named(tmp_path, ending, value):
+    labels = np.zeros((2, 3), np.float32)
+    labels[1, 2] = value
+    file = write_values(tmp_path / f"a{ending}", labels)
+    wanted = rf"a{ending} must be whole numbers, got {value:g} at index \(1, 2\)"
+    with pytest.raises(TypeError, match=wanted):
+        read_label_map(file)
 
 
 def test_png_label_maps_of_1_8_and_16_bits_and_palettes(tmp_path):
@@ -277,9 +313,9 @@ def test_npz_label_maps_by_name_or_alone(tmp_path):
     np.testing.assert_array_equal(read_label_map(tmp_path / "named.npz"), one)
     np.testing.assert_array_equal(read_label_map(tmp_path / "named.npz", key="other"), two)
     np.savez(tmp_path / "two.npz", a=one, b=two)
-    with pytest.raises(FileFormatError, match=r"key must name one of its arrays \(a, b\)"):
+    with pytest.raises(FileFormatError, match=r"several arrays, .* 'labels' \(a, b\): .* --key"):
         read_label_map(tmp_path / "two.npz")
-    with pytest.raises(FileFormatError, match=r"no array named 'c' \(arrays: a, b\)"):
+    with pytest.raises(FileFormatError, match=r"no array named 'c' \(its arrays: a, b\)"):
         read_label_map(tmp_path / "two.npz", key="c")
 
 
@@ -345,22 +381,73 @@ def test_probabilities_from_npz_and_torch(tmp_path):
     torch.save({"x": tensor, "y": tensor.to(torch.bfloat16)}, tmp_path / "b.pth")
     read = read_probabilities(tmp_path / "b.pth", channel_axis=0, key="y")
     np.testing.assert_allclose(read, soft, atol=0.01)
-    with pytest.raises(FileFormatError, match="key must name"):
+    with pytest.raises(FileFormatError, match=r"several arrays, .* 'probabilities' \(x, y\)"):
         read_probabilities(tmp_path / "b.pth", channel_axis=0)
+    with pytest.raises(FileFormatError, match=r"no array named 'z' \(its arrays: x, y\)"):
+        read_probabilities(tmp_path / "b.pth", channel_axis=0, key="z")
+    with pytest.raises(FileFormatError, match=r"no array named 'z': it holds one tensor"):
+        read_probabilities(tmp_path / "a.pt", channel_axis=0, key="z")
+    torch.save({0: tensor, "note": "text"}, tmp_path / "c.pt")
+    np.testing.assert_array_equal(read_probabilities(tmp_path / "c.pt", channel_axis=0), soft)
+
+
+def test_a_key_is_for_files_with_names(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4)))
+    for read in (lambda f: read_probabilities(f, channel_axis=0, key="x"), with_key):
+        with pytest.raises(ValueError, match=r"key is for \.npz, \.pt, .* only, got 'x' for"):
+            read(tmp_path / "a.npy")
+
+
+def with_key(file):
+    return read_label_map(file, key="x")
+
+
+def test_of_many_arrays_only_the_first_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"layer{i:03}": np.zeros((2, 2)) for i in range(300)})
+    with pytest.raises(FileFormatError, match=r"layer000, .*layer011 and 288 more\)"):
+        read_label_map(tmp_path / "a.npz")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_malicious_and_random_tensors_are_refused(tmp_path):
+def test_malicious_and_random_tensors_are_refused_without_advice_to_run_them(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save(Bomb(tmp_path / "executed"), tmp_path / "bomb.pt")
+    torch.save({"pred": np.zeros((2, 3, 4))}, tmp_path / "numpy.pt")
+    torch.save(torch.zeros(2, 3, 4), tmp_path / "good.pt")
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
     (tmp_path / "noise.pt").write_bytes(bytes(range(256)))
+    (tmp_path / "text.pt").write_bytes(b"hello")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:300])
     torch.save([1, 2], tmp_path / "list.pt")
-    for name in ("bomb.pt", "old.pt", "noise.pt", "list.pt"):
-        with pytest.raises(FileFormatError) as error:
+    torch.save({"epoch": 3}, tmp_path / "settings.pt")
+    for name, wanted in {
+        "bomb.pt": "would have to be unpickled",
+        "numpy.pt": "save a tensor, or a dictionary of tensors",
+        "old.pt": "would have to be unpickled",
+        "noise.pt": "holds no plain tensors",
+        "text.pt": "no file of tensors, or it is damaged",
+        "cut.pt": "no file of tensors, or it is damaged",
+        "list.pt": "it holds a list, not a tensor",
+        "settings.pt": "a dictionary without a tensor",
+    }.items():
+        with pytest.raises(FileFormatError, match=wanted) as error:
             read_probabilities(tmp_path / name, channel_axis=0)
         assert_one_sentence(error, tmp_path / name)
+        assert "weights_only" not in str(error.value)
+        assert "\x1b" not in str(error.value)
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_network_is_not_its_output(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Same(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    torch.jit.script(Same()).save(str(tmp_path / "net.pt"))
+    with pytest.raises(FileFormatError, match=r"is a network \(TorchScript\), .* as --network"):
+        read_probabilities(tmp_path / "net.pt", channel_axis=0)
 
 
 # --- writing ------------------------------------------------------------------------------
