@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiersearch.cli.console import Report, print_line, progress_bar, write_json
-from hiersearch.cli.errors import UsageError, sentence
+from hiersearch.cli.console import Report, print_aside, print_line, progress_bar, write_json
+from hiersearch.cli.errors import SOME_FAILED, UsageError, print_failed, sentence, with_name
 
 if TYPE_CHECKING:
     from hiersearch.index.collections import Collection, Loaded
@@ -67,7 +66,8 @@ def add(
     stem@regions for the cuts of a hierarchy. Metadata hold the file, its size and the number of
     regions, and what COCO says about the objects.
 
-    After Ctrl-C or an error the index holds what was written until then: --skip-existing goes on.
+    Files that cannot be read are left out and listed, and the exit code is 1. After Ctrl-C or an
+    error the index holds what was written until then: --skip-existing goes on.
     """
     common = None if metadata is None else parsed_object(metadata, "--metadata")
     cuts = None if thresholds is None else parsed_thresholds(thresholds)
@@ -79,8 +79,18 @@ def add(
 
         by_id = {} if metadata_file is None else metadata_by_id(metadata_file)
         with opened(path, "r+") as index:
+            failed: list[dict[str, str]] = []
+
+            def note(file: Path, error: Exception) -> None:
+                failed.append({"file": str(file), "error": sentence(error) or str(error)})
+
             collection = Collection(
-                files, axes=len(index.grid), pattern=pattern, prefix=prefix, names=ids
+                files,
+                axes=len(index.grid),
+                pattern=pattern,
+                prefix=prefix,
+                names=ids,
+                on_failure=note,
             )
             job = Adding(index, collection, common or {}, by_id, skip_existing, report)
             before = len(index)
@@ -92,6 +102,8 @@ def add(
             except Exception as error:
                 raise _with_count(error, len(index) - before) from error
             added, total = len(index) - before, len(index)
+    if failed and not (job.count or job.skipped):
+        raise UsageError(with_name(failed[0]["file"], failed[0]["error"]))
     summary = {
         "index": str(path),
         "added": added,
@@ -100,12 +112,16 @@ def add(
         "resampled": job.resampled,
         "skipped": job.skipped,
         "metadata_unused": sorted(set(by_id) - job.described),
+        "failed": failed,
         "seconds": round(time.perf_counter() - begin, 6),
     }
     if as_json:
         write_json(summary)
     else:
         _print(summary, index.grid)
+    if failed:
+        print_failed(failed, "file", len(collection.files))
+        raise typer.Exit(SOME_FAILED)
 
 
 @dataclass
@@ -200,10 +216,9 @@ def _with_count(error: Exception, added: int) -> Exception:
 
 
 def _say_what_is_there(path: Path, entries: int, before: int) -> None:
-    print(
+    print_aside(
         f"hiersearch: {path} is sound and holds {entries:,} entries, {entries - before:,} of them "
-        "new: go on with --skip-existing",
-        file=sys.stderr,
+        "new: go on with --skip-existing"
     )
 
 

@@ -47,6 +47,9 @@ class Collection:
         Put before each id.
     names : sequence of str, optional
         One for each file, in place of its stem.
+    on_failure : callable, optional
+        Called with a file that cannot be read and the error, which then is not raised: what is
+        left of the file is left out.
 
     Attributes
     ----------
@@ -90,10 +93,12 @@ class Collection:
         pattern: str = "*",
         prefix: str = "",
         names: Sequence[str] | None = None,
+        on_failure: Callable[[Path, Exception], None] | None = None,
     ) -> None:
         self.axes = _validate.checked_count(axes, "axes", 2, 3)
         self.prefix = prefix
         self.files = [file for path in paths for file in _files(Path(path), pattern)]
+        self.on_failure = on_failure
         self.done = 0.0
         self.names = [file.stem for file in self.files] if names is None else list(names)
         if len(self.names) != len(self.files):
@@ -108,12 +113,30 @@ class Collection:
         """Read the entries, from the first file on."""
         self.done = 0.0
         for place, (file, name) in enumerate(zip(self.files, self.names, strict=True)):
-            for share, entry in _READERS[file.suffix.lower()](file, self.axes):
+            for share, entry in self._steps(file):
                 self.done = (place + share) / len(self.files)
                 own = str(entry.id)
                 if file.suffix.lower() != ".json":
                     own = name + own.removeprefix(file.stem)
                 yield _renamed(entry, self.prefix + own)
+
+    def _steps(self, file: Path) -> Steps:
+        """Read the entries of a file, up to where it fails."""
+        steps = None
+        while True:
+            # Only what the reader raises: errors of who takes the entries are none of the file.
+            try:
+                if steps is None:
+                    steps = _READERS[file.suffix.lower()](file, self.axes)
+                step = next(steps)
+            except StopIteration:
+                return
+            except (ValueError, TypeError, OSError, MemoryError) as error:
+                if self.on_failure is None:
+                    raise
+                self.on_failure(file, error)
+                return
+            yield step
 
 
 def _renamed(entry: Loaded, name: str) -> Loaded:
