@@ -98,7 +98,7 @@ class FreeNames:
 
 
 def _plain(text: str) -> str:
-    stem = _NOT_IN_NAMES.sub("-", text)
+    stem = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", text))
     if _DEVICES.match(stem):
         stem = f"-{stem}"
     # Cut between characters, whatever their number of bytes.

@@ -111,7 +111,7 @@ def planned(
         destination = replace(destination, inputs=common | input_files(image, soft, truth))
         tasks = [Task(image, soft, truth, destination, False)]
     else:
-        names = FreeNames(destination.record)
+        free = FreeNames(destination.record)
         tasks = []
         for path in _images(image):
             own_soft = _partner(path, soft, SOFT_OUTPUTS, "--soft")
@@ -122,7 +122,7 @@ def planned(
                     own_soft,
                     own_truth,
                     # Results of one image never hit the inputs of another: all are checked.
-                    destination.inside(names.of(path.stem)),
+                    destination.inside(free.of(path.stem)),
                     True,
                 )
             )
@@ -134,9 +134,11 @@ def planned(
         ]
         replace(destination, inputs=inputs_read).check([destination.record])
     for task in tasks:
-        task.destination.check(
-            ["labels.npy", "probabilities.npy", "before-after.png", destination.record]
-        )
+        names = ["labels.npy", "probabilities.npy", "before-after.png", destination.record]
+        # Of other files, only reading them tells whether they are volumes.
+        if task.image.suffix.lower() in (".png", ".jpg", ".jpeg"):
+            names.append("labels.png")
+        task.destination.check(names)
     return tasks
 
 
@@ -232,6 +234,7 @@ def _refine_one(task: Task, job: Job) -> dict[str, Any]:
     pixels = read_plain_image(image)
     channels, given = _soft_output(pixels, image, soft, job)
     grid = channels.shape[1:]
+    task.destination.check(["labels.png" if len(grid) == 2 else "labels.tif"])
     goal = None if truth is None else inputs.labels_on_grid(truth, grid, "truth")
     source = str(soft) if soft is not None else f"output of network {job.name}"
     before = _labels_before(channels, given, job, source)

@@ -65,8 +65,9 @@ class Collection:
     ValueError
         If a folder holds no such file, a file has another ending, ``axes`` is not 2 or 3, or
         ``names`` are not as many as files, or are given for a .json file, which names its images.
-    FileFormatError, MissingExtraError, OSError
-        While iterating: if a file cannot be read; the message names it.
+    FileFormatError, MissingExtraError, OSError, ValueError
+        While iterating: if a file cannot be read, or its name is no UTF-8 and ``names`` are not
+        given; the message names it.
 
     Notes
     -----
@@ -113,20 +114,21 @@ class Collection:
         """Read the entries, from the first file on."""
         self.done = 0.0
         for place, (file, name) in enumerate(zip(self.files, self.names, strict=True)):
-            for share, entry in self._steps(file):
+            for share, entry in self._steps(file, name):
                 self.done = (place + share) / len(self.files)
                 own = str(entry.id)
                 if file.suffix.lower() != ".json":
                     own = name + own.removeprefix(file.stem)
                 yield _renamed(entry, self.prefix + own)
 
-    def _steps(self, file: Path) -> Steps:
+    def _steps(self, file: Path, name: str) -> Steps:
         """Read the entries of a file, up to where it fails."""
         steps = None
         while True:
             # Only what the reader raises: errors of who takes the entries are none of the file.
             try:
                 if steps is None:
+                    _check_name(file, name)
                     steps = _READERS[file.suffix.lower()](file, self.axes)
                 step = next(steps)
             except StopIteration:
@@ -137,6 +139,15 @@ class Collection:
                 self.on_failure(file, error)
                 return
             yield step
+
+
+def _check_name(file: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{file} must be given a name (--id), since its own is no UTF-8, as ids must be"
+        ) from error
 
 
 def _renamed(entry: Loaded, name: str) -> Loaded:
