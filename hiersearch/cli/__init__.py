@@ -1,17 +1,21 @@
 """The command line: ``hiersearch demo``, ``match``, ``refine``, ``train``, ``compare``, ``index``.
 
 Only Typer is imported here; each command imports what it needs once it runs, so that help and
-usage errors come at once. Exit codes: 0 success, 1 damage found by ``index verify``, 2 usage or bad
-input, 130 interrupted.
+usage errors come at once. Exit codes: 0 success; 1 damage found by ``index verify``, or some of
+several files failed and the others were done; 2 usage or bad input; 129 (SIGHUP), 130 (Ctrl-C) and
+143 (SIGTERM) interrupted; 141 nobody reads standard output any more.
 """
 
+import io
+import logging
 from typing import Annotated
 
 import typer
 
 from hiersearch.cli.compare import compare
+from hiersearch.cli.console import print_aside
 from hiersearch.cli.demo import demo
-from hiersearch.cli.errors import PlainErrors
+from hiersearch.cli.errors import BAD_INPUT, PlainErrors
 from hiersearch.cli.index import index
 from hiersearch.cli.match import match
 from hiersearch.cli.refine import refine
@@ -57,10 +61,33 @@ def main() -> None:
     import sys
     import warnings
 
+    from hiersearch.cli import signals
+
+    signals.occupy_standard_streams()
+    signals.heed()
+    if sys.stdout is None:
+        print_aside(
+            "hiersearch: error: standard output must be open, got a closed one: "
+            "send it to /dev/null if it is not wanted"
+        )
+        sys.exit(BAD_INPUT)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where letters are missing, escapes: no name can make a table fail.
+            stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
         # Libraries' warnings are for programmers; what concerns the user is an error here.
         warnings.simplefilter("ignore")
+    logging.getLogger("hiersearch").addHandler(_Aside(logging.WARNING))
     app(prog_name="hiersearch")
+
+
+class _Aside(logging.Handler):
+    """Shows warnings of the package's logger as one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        print_aside(f"hiersearch: warning: {record.getMessage()}")
 
 
 __all__ = ["app", "main"]

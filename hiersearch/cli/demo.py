@@ -7,19 +7,20 @@ from typing import Annotated
 import typer
 
 from hiersearch.cli.console import progress, write_json
-from hiersearch.cli.outputs import checked_folder
+from hiersearch.cli.options import Force, Quiet
+from hiersearch.cli.outputs import Destination, checked_folder
 
 
 def demo(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the picture and the label map.")
     ] = Path("hiersearch-demo"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write only JSON to standard output.")
-    ] = False,
+    force: Force = False,
+    as_json: Quiet = False,
 ) -> None:
     """Bundled image → shipped network → hierarchy → nearest cut, with table and picture."""
-    folder = checked_folder(out)
+    destination = Destination(checked_folder(out), "demo", "summary.json", force=force)
+    destination.check(("labels.npy", "labels.png", "overlay.png", "overview.png", "summary.json"))
     begin = time.perf_counter()
     with progress("Running the network", as_json):
         from hiersearch.cli.results import Job, print_results, write_results
@@ -40,7 +41,7 @@ def demo(
     job = Job("nuclei.png", {"network": "nuclei"}, "objects", DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
     with progress("Drawing", as_json):
         summary = write_results(
-            folder,
+            destination,
             image,
             found,
             job,

@@ -1,15 +1,25 @@
 """What the user sees when something is wrong: one sentence on standard error, exit code 2."""
 
+import errno
 import sys
+from pathlib import PurePath
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from hiersearch._errors import MissingExtraError
+from hiersearch.cli import signals
+from hiersearch.cli.console import ReaderGone, print_aside
+from hiersearch.cli.names import shown
 
+SOME_FAILED = 1
+"""Exit code where some of several inputs failed, and the others were done."""
 BAD_INPUT = 2
 INTERRUPTED = 130
+"""Exit code after Ctrl-C; 143 after SIGTERM, 129 after SIGHUP."""
+READER_GONE = 141
+"""Exit code where nobody reads standard output any more, as of programs that SIGPIPE ends."""
 
 
 class UsageError(ValueError):
@@ -38,15 +48,44 @@ class PlainErrors(TyperGroup):
             code = INTERRUPTED
         except Interrupted as error:
             code, reason = INTERRUPTED, f": {error}"
+        except ReaderGone:
+            code = READER_GONE
         except Exception as error:
             message = sentence(error)
-            if message is None:
+            if signals.heard():
+                # Some libraries make another error of the interruption.
+                code = INTERRUPTED
+            elif message is None:
                 raise
-            print(f"hiersearch: error: {message}", file=sys.stderr)
-            code = BAD_INPUT
+            else:
+                print_aside(f"hiersearch: error: {message}")
+                code = BAD_INPUT
         if code == INTERRUPTED:
-            print(f"hiersearch: interrupted{reason}", file=sys.stderr)
+            print_aside(f"hiersearch: {signals.word()}{reason}")
+            code = signals.exit_code()
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def stops_all(error: Exception) -> bool:
+    """Say whether what went wrong with one of several files would go wrong with all others."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return isinstance(error, MissingExtraError) or (
+        isinstance(error, OSError) and error.errno in full
+    )
+
+
+def with_name(name: str, message: str) -> str:
+    """Put the name of a file before what is wrong with it, unless it is said."""
+    shown_name = shown(name)
+    said = shown_name in message or shown(PurePath(name).name) in message
+    return message if said else f"{shown_name}: {message}"
+
+
+def print_failed(failed: list[dict[str, str]], what: str, total: int) -> None:
+    """List the files of several that failed, with the reasons, on standard error."""
+    for one in failed:
+        print_aside(f"hiersearch: failed: {with_name(one[what], one['error'])}")
+    print_aside(f"hiersearch: error: {len(failed):,} of {total:,} {what}s failed")
 
 
 def sentence(error: Exception) -> str | None:
@@ -65,7 +104,7 @@ def sentence(error: Exception) -> str | None:
         text = f"there is not enough memory: {error}" if str(error) else "there is no memory left"
     else:
         return None
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def _about_file(error: OSError) -> str:

@@ -9,8 +9,8 @@ from hiersearch.cli.console import print_line, print_table, progress, progress_b
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.index_add import add
 from hiersearch.cli.index_search import duplicates, search
-from hiersearch.cli.options import Quiet
-from hiersearch.cli.outputs import checked_folder
+from hiersearch.cli.options import Force, Quiet
+from hiersearch.cli.outputs import Destination, checked_folder
 
 DAMAGED = 1
 """Exit code of ``verify`` where there is damage."""
@@ -201,18 +201,23 @@ def export(
         list[str] | None,
         typer.Option("--id", "--ids", help="Write this entry; may be given several times."),
     ] = None,
+    force: Force = False,
     as_json: Quiet = False,
 ) -> None:
     """Write entries as label maps, PNG or what holds them, and entries.json about them."""
-    target = checked_folder(folder)
+    # Entries that were exported earlier stay.
+    destination = Destination(
+        checked_folder(folder), "index export", "entries.json", force=force, tidy=False
+    )
+    destination.check([destination.record])
     with progress_bar("Writing", "entries", as_json) as report:
         from hiersearch.cli.index_entries import export_entries, opened, stored_id
 
         with opened(path) as found:
             wanted = [stored_id(found, text) for text in ids] if ids else list(found.ids())
-            written = export_entries(found, wanted, target, report)
+            written = export_entries(found, wanted, destination, report)
     if as_json:
-        write_json({"index": str(path), "folder": str(target), "files": written})
+        write_json({"index": str(path), "folder": str(destination.folder), "files": written})
     else:
         print_line(f"wrote {counted(len(written))} to {folder}")
 

@@ -1,7 +1,6 @@
 """``hiersearch index add``: label maps and hierarchies from files into an index."""
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hiersearch._json import parsed_json
-from hiersearch.cli.console import Report, print_line, progress_bar, warn, write_json
-from hiersearch.cli.errors import UsageError, sentence
+from hiersearch.cli.console import (
+    Report,
+    print_aside,
+    print_line,
+    progress_bar,
+    warn,
+    write_json,
+)
+from hiersearch.cli.errors import SOME_FAILED, UsageError, print_failed, sentence, with_name
 from hiersearch.cli.options import IgnoredLabels
 
 if TYPE_CHECKING:
@@ -90,7 +96,8 @@ def add(
     Metadata hold the file, its size and the number of regions, and what COCO says about the
     objects.
 
-    After Ctrl-C or an error the index holds what was written until then: --skip-existing goes on.
+    Files that cannot be read are left out and listed, and the exit code is 1. After Ctrl-C or an
+    error the index holds what was written until then: --skip-existing goes on.
     """
     common = None if metadata is None else parsed_object(metadata, "--metadata")
     cuts = None if thresholds is None else parsed_thresholds(thresholds)
@@ -102,6 +109,11 @@ def add(
 
         by_id = {} if metadata_file is None else metadata_by_id(metadata_file)
         with opened(path, "r+") as index:
+            failed: list[dict[str, str]] = []
+
+            def note(file: Path, error: Exception) -> None:
+                failed.append({"file": str(file), "error": sentence(error) or str(error)})
+
             collection = Collection(
                 files,
                 axes=len(index.grid),
@@ -112,6 +124,7 @@ def add(
                 keys=key or (),
                 ignore=ignore or (),
                 strict=strict,
+                on_failure=note,
             )
             job = Adding(index, collection, common or {}, by_id, skip_existing, report)
             before = len(index)
@@ -123,6 +136,8 @@ def add(
             except Exception as error:
                 raise _with_count(error, len(index) - before) from error
             added, total = len(index) - before, len(index)
+    if failed and not (job.count or job.skipped):
+        raise UsageError(with_name(failed[0]["file"], failed[0]["error"]))
     summary = {
         "index": str(path),
         "added": added,
@@ -133,6 +148,7 @@ def add(
         "annotations_skipped": dict(sorted(collection.skipped.items())),
         "ignored_pixels": collection.ignored_pixels,
         "metadata_unused": sorted(set(by_id) - job.described),
+        "failed": failed,
         "seconds": round(time.perf_counter() - begin, 6),
     }
     if ignore and not collection.ignored_pixels:
@@ -141,6 +157,9 @@ def add(
         write_json(summary)
     else:
         _print(summary, index.grid)
+    if failed:
+        print_failed(failed, "file", len(collection.files))
+        raise typer.Exit(SOME_FAILED)
 
 
 @dataclass
@@ -235,10 +254,9 @@ def _with_count(error: Exception, added: int) -> Exception:
 
 
 def _say_what_is_there(path: Path, entries: int, before: int) -> None:
-    print(
+    print_aside(
         f"hiersearch: {path} is sound and holds {entries:,} entries, {entries - before:,} of them "
-        "new: go on with --skip-existing",
-        file=sys.stderr,
+        "new: go on with --skip-existing"
     )
 
 

@@ -8,15 +8,12 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from hiersearch.cli.console import Report, as_json
+from hiersearch.cli.console import Report
 from hiersearch.cli.errors import UsageError
-from hiersearch.cli.outputs import staged
+from hiersearch.cli.names import FreeNames
+from hiersearch.cli.outputs import Destination
 from hiersearch.index.index import PartitionIndex
 from hiersearch.partitions.files import write_label_map
-
-# What no file system minds, and nothing that leaves the folder.
-_NOT_IN_NAMES = re.compile(r"[^\w.,@+= -]|^\.")
-_LONGEST_NAME = 150
 
 
 def opened(path: Path, mode: Literal["r", "r+"] = "r") -> PartitionIndex:
@@ -36,20 +33,22 @@ def stored_id(index: PartitionIndex, text: str) -> int | str:
 
 
 def export_entries(
-    index: PartitionIndex, ids: list[Any], folder: Path, report: Report
+    index: PartitionIndex, ids: list[Any], destination: Destination, report: Report
 ) -> list[str]:
     """Write label maps and ``entries.json``, which says whose they are; return the names."""
-    taken: set[str] = {"entries.json"}
+    usual = FreeNames(destination.record)
+    ending = ".png" if len(index.grid) == 2 else ".tif"
+    destination.check([destination.record, *(usual.of(str(one), ending) for one in ids)])
+    names = FreeNames(destination.record)
     records = []
-    with staged(folder) as stage:
+    with destination.staged() as stage:
         for place, one in enumerate(ids):
             labels = index.get(one)
-            name = _free_name(str(one), _ending(labels), taken)
+            name = names.of(str(one), _ending(labels))
             write_label_map(stage / name, labels)
             records.append({"file": name, "id": one, "metadata": index.metadata(one)})
             report((place + 1) / len(ids), place + 1)
-        text = as_json({"entries": records})
-        (stage / "entries.json").write_text(text + "\n", encoding="utf-8")
+        destination.write_record(stage, {"entries": records})
     return [str(record["file"]) for record in records]
 
 
@@ -59,14 +58,3 @@ def _ending(labels: NDArray[Any]) -> str:
     if labels.ndim == 2 and low >= 0 and high < 2**16:
         return ".png"
     return ".tif" if low >= -(2**31) and high < (2**31 if low < 0 else 2**32) else ".npy"
-
-
-def _free_name(text: str, ending: str, taken: set[str]) -> str:
-    """Make a file name of an id; two ids never share one, whatever the case of letters."""
-    stem = _NOT_IN_NAMES.sub("-", text)[:_LONGEST_NAME]
-    name, number = f"{stem}{ending}", 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem} ({number}){ending}"
-    taken.add(name.lower())
-    return name

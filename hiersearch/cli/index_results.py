@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hiersearch.cli.console import as_json, print_line, print_table
+from hiersearch.cli.console import print_line, print_table
 from hiersearch.cli.index_query import Query
-from hiersearch.cli.outputs import staged
+from hiersearch.cli.names import shown
+from hiersearch.cli.outputs import Destination
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.resample import resampled
 from hiersearch.index.results import Pair, SearchResult, id_key
@@ -94,7 +95,11 @@ def _print_files(summary: dict[str, Any]) -> None:
 
 
 def write_search(
-    folder: Path, summary: dict[str, Any], found: SearchResult, query: Query, index: PartitionIndex
+    destination: Destination,
+    summary: dict[str, Any],
+    found: SearchResult,
+    query: Query,
+    index: PartitionIndex,
 ) -> None:
     """Write the contact sheet and the JSON; the summary names them from now on."""
     from hiersearch.plots import Panel, contact_sheet, save_figure, soft_picture
@@ -106,27 +111,29 @@ def write_search(
         picture = region_picture(compared.labels())
     else:
         picture = soft_picture(compared).pixels
-    first = Panel(picture, f"query: {query.name}", query.detail, highlighted=True)
+    first = Panel(picture, f"query: {shown(query.name)}", query.detail, highlighted=True)
     panels = [first]
     for one in found.neighbours[:MOST_SHOWN]:
         detail = f"distance {one.distance:.4g}"
-        panels.append(Panel.of_labels(index.get(one.id), str(one.id), detail))
-    shown, total = len(panels) - 1, len(found.neighbours)
-    listed = f"{total:,}" if shown == total else f"{shown:,} of {total:,}"
-    title = f"{listed} nearest in {summary['index']}"
+        panels.append(Panel.of_labels(index.get(one.id), shown(str(one.id)), detail))
+    drawn, total = len(panels) - 1, len(found.neighbours)
+    listed = f"{total:,}" if drawn == total else f"{drawn:,} of {total:,}"
+    title = f"{listed} nearest in {shown(summary['index'])}"
     figure = contact_sheet(panels, title=title, note=_proof(summary))
-    _write(folder, summary, "search", figure, save_figure)
+    _write(destination, summary, "search", figure, save_figure)
 
 
-def _write(folder: Path, summary: dict[str, Any], stem: str, figure: Any, save: Any) -> None:
+def _write(
+    destination: Destination, summary: dict[str, Any], stem: str, figure: Any, save: Any
+) -> None:
     files = {"summary": f"{stem}.json"}
     if figure is not None:
         files["picture"] = f"{stem}.png"
-    summary["files"] = {key: str(folder / name) for key, name in files.items()}
-    with staged(folder) as stage:
+    summary["files"] = {key: str(destination.folder / name) for key, name in files.items()}
+    with destination.staged() as stage:
         if figure is not None:
             save(figure, stage / files["picture"])
-        (stage / files["summary"]).write_text(as_json(summary) + "\n", encoding="utf-8")
+        destination.write_record(stage, summary)
 
 
 # --- duplicates -----------------------------------------------------------------------------
@@ -184,28 +191,31 @@ def print_duplicates(summary: dict[str, Any]) -> None:
     _print_files(summary)
 
 
-def write_duplicates(folder: Path, summary: dict[str, Any], index: PartitionIndex) -> None:
+def write_duplicates(
+    destination: Destination, summary: dict[str, Any], index: PartitionIndex
+) -> None:
     """Write the picture, if there is a pair, and the JSON; the summary names them from now on."""
     from hiersearch.plots import DuplicatePair, duplicates_sheet, save_figure
 
     pairs = summary["pairs"]
-    shown = [
+    drawn = [
         DuplicatePair(
             index.get(pair["a"]),
             index.get(pair["b"]),
-            str(pair["a"]),
-            str(pair["b"]),
+            shown(str(pair["a"])),
+            shown(str(pair["b"])),
             pair["distance"],
         )
         for pair in pairs[:MOST_PAIRS]
     ]
     figure = None
-    if shown:
+    if drawn:
         listed = (
-            f"{len(pairs):,}" if len(shown) == len(pairs) else f"{len(shown)} of {len(pairs):,}"
+            f"{len(pairs):,}" if len(drawn) == len(pairs) else f"{len(drawn)} of {len(pairs):,}"
         )
         title = (
-            f"Pairs of near-duplicates: {listed} within {summary['radius']:g} in {summary['index']}"
+            f"Pairs of near-duplicates: {listed} within {summary['radius']:g} in "
+            f"{shown(summary['index'])}"
         )
-        figure = duplicates_sheet(shown, title=title)
-    _write(folder, summary, "duplicates", figure, save_figure)
+        figure = duplicates_sheet(drawn, title=title)
+    _write(destination, summary, "duplicates", figure, save_figure)

@@ -13,6 +13,7 @@ from hiersearch.cli.options import (
     READINGS,
     SHIPPED,
     Device,
+    Force,
     IgnoredLabels,
     Offsets,
     Quiet,
@@ -20,7 +21,7 @@ from hiersearch.cli.options import (
     check_device,
     check_reading,
 )
-from hiersearch.cli.outputs import checked_folder
+from hiersearch.cli.outputs import Destination, checked_folder, input_files
 
 USUAL_K = 10
 
@@ -85,6 +86,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="Folder for a contact sheet (PNG) and the result (JSON).")
     ] = None,
+    force: Force = False,
     as_json: Quiet = False,
 ) -> None:
     """Find the entries nearest to QUERY: a label map, a mask, or a network's soft output.
@@ -96,7 +98,11 @@ def search(
     _check_file(query, soft, network, key, ignore)
     _check_amount(k, radius, approximate)
     check_device(device)
-    folder = None if out is None else checked_folder(out)
+    destination = None
+    if out is not None:
+        read = input_files(query, network)
+        destination = Destination(checked_folder(out), "index search", "search.json", read, force)
+        destination.check(("search.json", "search.png"))
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
     with progress("Reading", as_json):
@@ -144,9 +150,9 @@ def search(
                 )
         seconds["search"] = time.perf_counter() - begin
         summary = index_results.search_summary(found, asked, index, path, condition, seconds)
-        if folder is not None:
+        if destination is not None:
             with progress("Drawing", as_json):
-                index_results.write_search(folder, summary, found, asked, index)
+                index_results.write_search(destination, summary, found, asked, index)
     if as_json:
         write_json(summary)
     else:
@@ -223,12 +229,17 @@ def duplicates(
     out: Annotated[
         Path | None, typer.Option(help="Folder for a picture (PNG) and the report (JSON).")
     ] = None,
+    force: Force = False,
     as_json: Quiet = False,
 ) -> None:
     """Report all pairs of entries within a distance of each other."""
     if not 0 <= radius <= 1:
         raise UsageError(f"--radius must be within 0..1, got {radius}")
-    folder = None if out is None else checked_folder(out)
+    destination = None
+    if out is not None:
+        folder = checked_folder(out)
+        destination = Destination(folder, "index duplicates", "duplicates.json", force=force)
+        destination.check(("duplicates.json", "duplicates.png"))
     begin = time.perf_counter()
     with progress_bar("Looking for duplicates", "entries", as_json) as report:
         from hiersearch.cli import index_results
@@ -239,8 +250,8 @@ def duplicates(
             pairs = index.duplicates(radius, progress=lambda done: report(done / total, done))
             seconds = time.perf_counter() - begin
             summary = index_results.duplicates_summary(pairs, radius, index, path, seconds)
-            if folder is not None:
-                index_results.write_duplicates(folder, summary, index)
+            if destination is not None:
+                index_results.write_duplicates(destination, summary, index)
     if as_json:
         write_json(summary)
     else:

@@ -12,6 +12,7 @@ from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ChannelAxis,
     Device,
+    Force,
     Key,
     Network,
     Offsets,
@@ -21,7 +22,7 @@ from hiersearch.cli.options import (
     check_device,
     check_source,
 )
-from hiersearch.cli.outputs import checked_folder
+from hiersearch.cli.outputs import Destination, checked_folder, input_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +95,7 @@ def match(
     overview: Annotated[
         bool, typer.Option("--overview", help="Also draw all steps and the curve in one figure.")
     ] = False,
+    force: Force = False,
     device: Device = "cpu",
     as_json: Quiet = False,
 ) -> None:
@@ -107,7 +109,16 @@ def match(
     check_source(soft, network, reading, channel_axis, activation, offsets, key)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
     check_device(device)
-    folder = checked_folder(Path(f"{image.stem}-match") if out is None else out)
+    destination = Destination(
+        checked_folder(Path(f"{image.stem}-match") if out is None else out),
+        "match",
+        "summary.json",
+        input_files(image, soft, network, superpixels, apart),
+        force,
+    )
+    names = ["labels.npy", "overlay.png", "summary.json"]
+    names += [f"labels-{place}.npy" for place in range(2, top + 1)]
+    destination.check(names + ["overview.png"] * overview)
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
     with progress("Reading", as_json):
@@ -119,7 +130,7 @@ def match(
         seconds["reading"] = time.perf_counter() - begin
     begin = time.perf_counter()
     with progress("Preparing the soft output", as_json):
-        names: tuple[str, ...] | None = None
+        channel_names: tuple[str, ...] | None = None
         if soft is not None:
             assert reading is not None
             channels = inputs.soft_channels(soft, channel_axis, pixels, image, reading, key)
@@ -127,10 +138,11 @@ def match(
         else:
             assert network is not None
             loaded = inputs.opened_network(network, reading, activation, offsets)
-            reading, names = loaded.reading, loaded.channels
+            reading, channel_names = loaded.reading, loaded.channels
             channels = loaded(pixels)
             target = inputs.target_of_network(loaded, channels, network)
         seconds["soft output" if network is None else "network"] = time.perf_counter() - begin
+    destination.check(["labels.png" if len(target.grid) == 2 else "labels.tif"])
     leaves: str | NDArray[Any] = superpixels
     if superpixels not in SUPERPIXELS:
         leaves = inputs.labels_on_grid(Path(superpixels), target.grid, "superpixels")
@@ -156,13 +168,13 @@ def match(
     job = Job(str(image), source, str(reading), superpixels, linkage, class_weight, overview)
     with progress("Drawing", as_json):
         summary = write_results(
-            folder,
+            destination,
             pixels,
             found,
             job,
             seconds | found.seconds,
             probabilities=None if reading == "affinities" else channels,
-            channel_names=names,
+            channel_names=channel_names,
         )
     if as_json:
         write_json(summary)

@@ -61,6 +61,13 @@ Device = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--json", help="Write only JSON to standard output.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Also replace files that no earlier run of this command wrote; inputs never.",
+    ),
+]
 
 
 def check_source(

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from hiersearch.cli.console import write_json
-from hiersearch.cli.errors import UsageError
+from hiersearch.cli.errors import SOME_FAILED, UsageError, print_failed
 from hiersearch.cli.options import (
     ACTIVATIONS,
     ChannelAxis,
     Device,
+    Force,
     Key,
     Network,
     Offsets,
@@ -19,7 +20,7 @@ from hiersearch.cli.options import (
     check_device,
     check_source,
 )
-from hiersearch.cli.outputs import checked_folder
+from hiersearch.cli.outputs import Destination, checked_folder, input_files
 
 METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
 
@@ -71,6 +72,7 @@ def refine(
         Path | None,
         typer.Option(help="Folder to write to; IMAGE's name with -refined unless given."),
     ] = None,
+    force: Force = False,
     device: Device = "cpu",
     as_json: Quiet = False,
 ) -> None:
@@ -80,28 +82,39 @@ def refine(
     'hiersearch train'.
 
     Writes the label map (PNG or TIFF, and NPY), the refined probabilities, a picture of before,
-    after and changed pixels, and a summary in JSON with the trace.
+    after and changed pixels, and a summary in JSON with the trace. Of a folder, each image has a
+    folder of its own; where some images fail, the others are refined, and the exit code is 1.
     """
     check_source(soft, network, reading, channel_axis, activation, offsets, key)
     check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
         raise UsageError(f"--ignore is for --truth only, got {ignore}")
-    folder = checked_folder(Path(f"{image.stem or 'images'}-refined") if out is None else out)
+    destination = Destination(
+        checked_folder(Path(f"{image.stem or 'images'}-refined") if out is None else out),
+        "refine",
+        "summary.json",
+        input_files(network),
+        force,
+    )
     from hiersearch.cli import inputs
-    from hiersearch.cli.refining import Job, print_refined, refine_all
+    from hiersearch.cli.refining import Job, planned, print_refined, refine_all
 
+    tasks = planned(image, soft, truth, destination)
     loaded = None
     if network is not None:
         loaded = inputs.opened_network(network, reading, activation, offsets)
         reading = loaded.reading
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
     job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device, key)
-    summary: dict[str, Any] = refine_all(image, soft, truth, folder, job, quiet=as_json)
+    summary: dict[str, Any] = refine_all(tasks, destination, job, quiet=as_json)
     if as_json:
         write_json(summary)
     else:
         print_refined(summary)
+    if summary.get("failed"):
+        print_failed(summary["failed"], "image", len(tasks))
+        raise typer.Exit(SOME_FAILED)
 
 
 def _methods(text: str | None) -> tuple[str, ...] | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from hiersearch import evaluation
 from hiersearch.cli import inputs
-from hiersearch.cli.console import as_json, print_line, print_table, progress
-from hiersearch.cli.errors import UsageError
-from hiersearch.cli.outputs import staged
+from hiersearch.cli.console import print_line, print_table, progress
+from hiersearch.cli.errors import Interrupted, UsageError, sentence, stops_all, with_name
+from hiersearch.cli.names import FreeNames
+from hiersearch.cli.outputs import Destination, input_files
 from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_plain_image, write_atomically, write_label_map
 from hiersearch.partitions.soft import Affinities, Memberships, pair_slices
@@ -79,48 +81,126 @@ class Job:
 # --- one image, or a folder -----------------------------------------------------------------
 
 
-def refine_all(
-    image: Path, soft: Path | None, truth: Path | None, folder: Path, job: Job, *, quiet: bool
-) -> dict[str, Any]:
-    """Refine an image or a folder of images; return the summary that was written."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image that is to be refined."""
+
+    image: Path
+    """The image."""
+    soft: Path | None
+    """Its saved soft output, or None where a network is run."""
+    truth: Path | None
+    """Label map to score against."""
+    destination: Destination
+    """Where its files go."""
+    of_several: bool
+    """Whether it is one of a folder."""
+
+
+def planned(
+    image: Path, soft: Path | None, truth: Path | None, destination: Destination
+) -> list[Task]:
+    """Return what is to be done, after checking all that can be checked before any work.
+
+    Raises
+    ------
+    UsageError
+        If a folder has no images or several of one name, an image has no soft output or truth,
+        or a file is in the way of a result.
+    """
+    common = destination.inputs
     if not image.is_dir():
+        destination = replace(destination, inputs=common | input_files(image, soft, truth))
+        tasks = [Task(image, soft, truth, destination, False)]
+    else:
+        free = FreeNames(destination.record)
+        tasks = []
+        for path in _images(image):
+            own_soft = _partner(path, soft, SOFT_OUTPUTS, "--soft")
+            own_truth = _partner(path, truth, LABEL_MAPS, "--truth")
+            tasks.append(
+                Task(
+                    path,
+                    own_soft,
+                    own_truth,
+                    # Results of one image never hit the inputs of another: all are checked.
+                    destination.inside(free.of(path.stem)),
+                    True,
+                )
+            )
+        every = (path for task in tasks for path in (task.image, task.soft, task.truth))
+        inputs_read = common | input_files(*every)
+        tasks = [
+            replace(task, destination=replace(task.destination, inputs=inputs_read))
+            for task in tasks
+        ]
+        replace(destination, inputs=inputs_read).check([destination.record])
+    for task in tasks:
+        names = ["labels.npy", "probabilities.npy", "before-after.png", destination.record]
+        # Of other files, only reading them tells whether they are volumes.
+        if task.image.suffix.lower() in (".png", ".jpg", ".jpeg"):
+            names.append("labels.png")
+        task.destination.check(names)
+    return tasks
+
+
+def refine_all(
+    tasks: list[Task], destination: Destination, job: Job, *, quiet: bool
+) -> dict[str, Any]:
+    """Refine an image or the images of a folder; return the summary that was written.
+
+    Images of a folder that cannot be refined are left out and listed under "failed".
+    """
+    if not tasks[0].of_several:
         with progress("Refining", quiet):
-            return _refine_one(image, soft, truth, folder, job)
-    images = _images(image)
-    partners = [
-        (
-            path,
-            _partner(path, soft, SOFT_OUTPUTS, "--soft"),
-            _partner(path, truth, LABEL_MAPS, "--truth"),
-        )
-        for path in images
-    ]
-    summaries = []
-    for path, own_soft, own_truth in _with_progress(partners, quiet):
+            return _refine_one(tasks[0], job)
+    summaries, failed = [], []
+    for task in _with_progress(tasks, quiet):
         try:
-            summaries.append(_refine_one(path, own_soft, own_truth, folder / path.stem, job))
-        except (ValueError, TypeError) as error:
-            if path.name in str(error):
+            summaries.append(_refine_one(task, job))
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"{len(summaries)} of {len(tasks)} images are in {destination.folder}"
+            ) from error
+        except Exception as error:
+            message = sentence(error)
+            if message is None:
                 raise
-            raise UsageError(f"{path}: {error}") from error
-    summary: dict[str, Any] = {"folder": str(folder), "images": summaries}
-    if truth is not None:
+            if stops_all(error):
+                raise UsageError(
+                    f"{message}; {len(summaries)} of {len(tasks)} images are in "
+                    f"{destination.folder}"
+                ) from error
+            failed.append({"image": str(task.image), "error": message})
+    if not summaries:
+        raise UsageError(
+            f"none of {len(tasks)} images could be refined, the first: "
+            f"{with_name(failed[0]['image'], failed[0]['error'])}"
+        )
+    summary: dict[str, Any] = {
+        "folder": str(destination.folder),
+        "images": summaries,
+        "failed": failed,
+    }
+    if tasks[0].truth is not None:
         summary["scores"] = {
             when: _mean_scores([one["scores"][when] for one in summaries])
             for when in ("before", "after")
         }
-    with staged(folder) as stage:
-        (stage / "summary.json").write_text(as_json(summary) + "\n", encoding="utf-8")
+    with destination.staged() as stage:
+        destination.write_record(stage, summary)
     return summary
 
 
 def _images(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.is_file()
+    )
     if not found:
         raise UsageError(f"{folder} must hold images ({', '.join(IMAGES)}), got none")
-    stems = [path.stem for path in found]
-    for stem in stems:
-        if stems.count(stem) > 1:
+    stems = Counter(path.stem for path in found)
+    for stem, count in stems.items():
+        if count > 1:
             raise UsageError(f"{folder} must hold one image of each name, got several of {stem!r}")
     return found
 
@@ -150,13 +230,13 @@ def _with_progress(items: list[Any], quiet: bool) -> Iterator[Any]:
     yield from track(items, "Refining", console=console, disable=not shown)
 
 
-def _refine_one(
-    image: Path, soft: Path | None, truth: Path | None, folder: Path, job: Job
-) -> dict[str, Any]:
+def _refine_one(task: Task, job: Job) -> dict[str, Any]:
+    image, soft, truth = task.image, task.soft, task.truth
     begin = time.perf_counter()
     pixels = read_plain_image(image)
     channels, given = _soft_output(pixels, image, soft, job)
     grid = channels.shape[1:]
+    task.destination.check(["labels.png" if len(grid) == 2 else "labels.tif"])
     goal = None if truth is None else inputs.labels_on_grid(truth, grid, "truth")
     source = str(soft) if soft is not None else f"output of network {job.name}"
     before = _labels_before(channels, given, job, source)
@@ -175,7 +255,7 @@ def _refine_one(
             when: _scores(labels, goal, job, job.finds_instances(channels))
             for when, labels in (("before", before), ("after", found.labels))
         }
-    return _write(folder, image, pixels, before, found, job, scores, seconds)
+    return _write(task, pixels, before, found, job, scores, seconds)
 
 
 # --- soft outputs ---------------------------------------------------------------------------
@@ -305,8 +385,7 @@ def _mean_scores(scores: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(
-    folder: Path,
-    image: Path,
+    task: Task,
     pixels: NDArray[Any],
     before: Labels,
     found: Refinement,
@@ -314,10 +393,11 @@ def _write(
     scores: dict[str, Any] | None,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Write the files of one image into ``folder``; return the summary."""
+    """Write the files of one image; return the summary."""
     from hiersearch.plots import save_picture
     from hiersearch.plots.refinement import changed_pixels, refinement_picture
 
+    folder = task.destination.folder
     begin = time.perf_counter()
     classes = job.reading == "classes"
     fits = found.labels.ndim == 2 and int(found.labels.max()) < 2**16
@@ -328,7 +408,7 @@ def _write(
         "picture": "before-after.png",
         "summary": "summary.json",
     }
-    with staged(folder) as stage:
+    with task.destination.staged() as stage:
         write_label_map(stage / names["labels"], found.labels)
         write_label_map(stage / names["label_map"], found.labels)
         with write_atomically(stage / names["probabilities"]) as stream:
@@ -338,7 +418,7 @@ def _write(
         changed = int(changed_pixels(before, found.labels, classes=classes).sum())
         seconds["writing"] = time.perf_counter() - begin
         summary: dict[str, Any] = {
-            "image": str(image),
+            "image": str(task.image),
             "grid": list(found.labels.shape),
             "reading": job.reading,
             "regions": found.partition.n_regions,
@@ -353,7 +433,7 @@ def _write(
         }
         if scores is not None:
             summary["scores"] = scores
-        (stage / names["summary"]).write_text(as_json(summary) + "\n", encoding="utf-8")
+        task.destination.write_record(stage, summary)
     return summary
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from hiersearch.cli.console import as_json, print_line, print_table
-from hiersearch.cli.outputs import staged
+from hiersearch.cli.console import print_line, print_table
+from hiersearch.cli.names import shown
+from hiersearch.cli.outputs import Destination
 from hiersearch.hierarchy.cuts import CutResult, horizontal_curve
 from hiersearch.metric import distance
 from hiersearch.partitions.files import write_label_map
@@ -113,7 +114,7 @@ def file_names(match: Match, job: Job) -> dict[str, str]:
 
 
 def write_results(
-    folder: Path,
+    destination: Destination,
     image: NDArray[Any],
     match: Match,
     job: Job,
@@ -122,12 +123,12 @@ def write_results(
     probabilities: NDArray[Any] | None,
     channel_names: tuple[str, ...] | None,
 ) -> dict[str, Any]:
-    """Write label maps, pictures and summary into ``folder``; return the summary."""
+    """Write label maps, pictures and summary; return the summary."""
     from hiersearch.plots import overlay, save_picture
 
     names = file_names(match, job)
     labels = match.best.labels
-    with staged(folder) as stage:
+    with destination.staged() as stage:
         begin = time.perf_counter()
         write_label_map(stage / names["partition"], labels)
         write_label_map(stage / names["label_map"], labels)
@@ -139,8 +140,8 @@ def write_results(
                 stage / names["overview"], image, match, job, probabilities, channel_names
             )
         seconds["writing"] = time.perf_counter() - begin
-        summary = summary_of(match, job, seconds, folder)
-        (stage / names["summary"]).write_text(as_json(summary) + "\n", encoding="utf-8")
+        summary = summary_of(match, job, seconds, destination.folder)
+        destination.write_record(stage, summary)
     return summary
 
 
@@ -159,7 +160,7 @@ def _write_overview(
         match,
         probabilities=probabilities,
         channel_names=channel_names,
-        title=Path(job.image).name,
+        title=shown(Path(job.image).name),
     )
     save_figure(figure, path)
 

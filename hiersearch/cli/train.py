@@ -1,5 +1,6 @@
 """``hiersearch train``: a network of one's own from a folder of images and label maps."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiersearch.cli.console import as_json as json_text
 from hiersearch.cli.console import print_line, print_table, progress, write_json
 from hiersearch.cli.errors import Interrupted, UsageError
-from hiersearch.cli.options import Quiet, check_choice
+from hiersearch.cli.names import shown
+from hiersearch.cli.options import Force, Quiet, check_choice
+from hiersearch.cli.outputs import Destination, input_files
 
 if TYPE_CHECKING:
     from hiersearch.networks import LabelledImages, Progress, Training, TrainingSettings
@@ -102,6 +104,7 @@ def train(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU.")] = None,
+    force: Force = False,
     as_json: Quiet = False,
 ) -> None:
     """Train the small U-Net on images with label maps, for `match` and `refine`.
@@ -131,6 +134,7 @@ def train(
     checkpoint = model.with_name(f"{model.stem}-checkpoint.pt")
     if resume and not checkpoint.exists():
         raise UsageError(f"--resume needs the checkpoint {checkpoint}, and there is none")
+    destination = _checked_destination(data, model, checkpoint, resume, force)
     with progress("Reading", as_json):
         from hiersearch.networks import TrainingSettings, read_labelled_images
 
@@ -140,7 +144,7 @@ def train(
         examples = read_labelled_images(data)
     done = _trained(examples, settings, checkpoint, resume, threads, as_json)
     with progress("Drawing", as_json):
-        summary = _written(done, examples, data, model, checkpoint)
+        summary = _written(done, examples, data, model, checkpoint, destination)
     if as_json:
         write_json(summary)
     else:
@@ -168,6 +172,49 @@ def _checked_model(data: Path, out: Path | None) -> Path:
     if not model.absolute().parent.is_dir():
         raise UsageError(f"--out {model} must lie in a folder that exists")
     return model
+
+
+def _checked_destination(
+    data: Path, model: Path, checkpoint: Path, resume: bool | None, force: bool
+) -> Destination:
+    """Check that no file is in the way, before any work is done."""
+    parts = {"images", "labels"} if (data / "images").is_dir() else {""}
+    read = [data / part for part in parts]
+    folder = Path(os.path.abspath(model)).parent
+    for source in read:
+        if source.is_dir() and folder.is_dir() and source.samefile(folder):
+            raise UsageError(
+                f"--out {model} must not lie in {source}: the picture of the training would be "
+                "taken for one of its images"
+            )
+    files = [file for source in read if source.is_dir() for file in source.iterdir()]
+    destination = Destination(
+        folder,
+        "train",
+        _record(model).name,
+        input_files(data / "manifest.csv", *files),
+        force,
+        # The same record may stand for a .pt and a .pth.
+        tidy=False,
+    )
+    destination.check([model.name, _picture(model).name, _record(model).name])
+    if resume is False and not force and os.path.lexists(checkpoint):
+        from hiersearch.networks.checkpoints import is_checkpoint
+
+        if not is_checkpoint(checkpoint):
+            raise UsageError(
+                f"{checkpoint} would be replaced, and is no checkpoint of hiersearch train: "
+                "give --force to replace it, or write elsewhere"
+            )
+    return destination
+
+
+def _picture(model: Path) -> Path:
+    return model.with_name(f"{model.stem}-learning.png")
+
+
+def _record(model: Path) -> Path:
+    return model.with_name(f"{model.stem}.json")
 
 
 def _parsed_widths(text: str) -> tuple[int, ...]:
@@ -242,15 +289,18 @@ def _training_bar(steps: int, quiet: bool) -> Iterator[Callable[["Progress"], No
 
 
 def _written(
-    done: "Training", examples: "LabelledImages", data: Path, model: Path, checkpoint: Path
+    done: "Training",
+    examples: "LabelledImages",
+    data: Path,
+    model: Path,
+    checkpoint: Path,
+    destination: Destination,
 ) -> dict[str, Any]:
     """Write the network, the picture and the summary; return the summary."""
-    from hiersearch.partitions.files import write_atomically
     from hiersearch.plots import save_figure
     from hiersearch.plots.learning import learning_picture
 
-    picture = model.with_name(f"{model.stem}-learning.png")
-    record = model.with_suffix(".json")
+    picture, record = _picture(model), _record(model)
     summary = {
         "data": str(data),
         "untouched": examples.untouched,
@@ -262,10 +312,10 @@ def _written(
             "summary": str(record),
         },
     }
-    done.save(model)
-    save_figure(learning_picture(done, title=model.name), picture)
-    with write_atomically(record) as stream:
-        stream.write((json_text(summary) + "\n").encode())
+    with destination.staged() as stage:
+        done.save(stage / model.name)
+        save_figure(learning_picture(done, title=shown(model.name)), stage / picture.name)
+        destination.write_record(stage, summary)
     return summary
 
 

@@ -77,6 +77,9 @@ class Collection:
         (:func:`hiersearch.partitions.ignored.filled`).
     strict : bool
         Whether COCO annotations without a shape are refused; else they are left out and counted.
+    on_failure : callable, optional
+        Called with a file that cannot be read and the error, which then is not raised: what is
+        left of the file is left out.
 
     Attributes
     ----------
@@ -97,8 +100,9 @@ class Collection:
         If a folder holds no such file, a file has another ending, ``axes`` is not 2 or 3, two
         files would have one id, ``names`` are not as many as files, or an argument is given that
         a file has no use for: names or ``ignore`` for a .json file, whose labels are drawn.
-    FileFormatError, MissingExtraError, OSError
-        While iterating: if a file cannot be read; the message names it.
+    FileFormatError, MissingExtraError, OSError, ValueError
+        While iterating: if a file cannot be read, or its name is no UTF-8 and ``names`` are not
+        given; the message names it.
 
     Notes
     -----
@@ -131,6 +135,7 @@ class Collection:
         keys: Sequence[str] = (),
         ignore: Sequence[int] = (),
         strict: bool = False,
+        on_failure: Callable[[Path, Exception], None] | None = None,
     ) -> None:
         axes = _validate.checked_count(axes, "axes", 2, 3)
         shape = None if grid is None else _validate.checked_grid(grid, "grid")
@@ -138,6 +143,7 @@ class Collection:
             raise ValueError(f"grid must have {axes} axes, got {shape}")
         self.prefix = prefix
         self.ignore = tuple(ignore)
+        self.on_failure = on_failure
         self.skipped: Counter[str] = Counter()
         self.ignored_pixels = 0
         self.done = 0.0
@@ -176,7 +182,7 @@ class Collection:
         self.skipped.clear()
         for place, (file, name) in enumerate(zip(self.files, self.names, strict=True)):
             annotated = file.suffix.lower() == ".json"
-            for share, entry in _READERS[file.suffix.lower()](file, self._options):
+            for share, entry in self._steps(file, name):
                 self.done = (place + share) / len(self.files)
                 own, metadata = str(entry.id), dict(entry.metadata or {})
                 if not annotated:
@@ -197,6 +203,34 @@ class Collection:
         labels, count = filled(partition.original_labels(), self.ignore, name)
         self.ignored_pixels += count
         return Partition.from_labels(labels)
+
+    def _steps(self, file: Path, name: str) -> Steps:
+        """Read the entries of a file, up to where it fails."""
+        steps = None
+        while True:
+            # Only what the reader raises: errors of who takes the entries are none of the file.
+            try:
+                if steps is None:
+                    _check_name(file, name)
+                    steps = _READERS[file.suffix.lower()](file, self._options)
+                step = next(steps)
+            except StopIteration:
+                return
+            except (ValueError, TypeError, OSError, MemoryError) as error:
+                if self.on_failure is None:
+                    raise
+                self.on_failure(file, error)
+                return
+            yield step
+
+
+def _check_name(file: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{file} must be given a name (--id), since its own is no UTF-8, as ids must be"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

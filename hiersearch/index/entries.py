@@ -67,7 +67,9 @@ def labelled_entry(labels: ArrayLike, name: str, file: str, **more: Any) -> Entr
     ('a', {'file': 'a.png', 'regions': 2, 'height': 1, 'width': 3, 'split': 'train'})
     """
     partition = Partition.from_labels(labels)
-    metadata = {"file": file, "regions": partition.n_regions, **sides_of(partition.grid), **more}
+    # Bytes of a name that are no UTF-8 are kept escaped: metadata are text.
+    known = file.encode("utf-8", "backslashreplace").decode()
+    metadata = {"file": known, "regions": partition.n_regions, **sides_of(partition.grid), **more}
     return Entry(partition, name, metadata)
 
 

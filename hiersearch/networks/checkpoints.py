@@ -71,6 +71,17 @@ def write_checkpoint(path: str | os.PathLike[str], identity: Identity, standing:
         torch.save(content, stream)
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file is a checkpoint of a training, whichever."""
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # pickle, zip, EOF, Unicode and runtime errors alike
+        return False
+    return isinstance(content, Mapping) and content.get("format") == CHECKPOINT_FORMAT
+
+
 def read_checkpoint(path: str | os.PathLike[str], identity: Identity) -> Standing:
     """Read where a training stood, if it is the one that is asked for.
 

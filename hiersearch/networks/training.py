@@ -287,24 +287,34 @@ def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C back until the function that this yields is called; a second one is not held."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+    """Hold Ctrl-C back until the function that this yields is called; a second one is not held.
+
+    So are requests to end (SIGTERM, SIGHUP), where a handler answers them as it does Ctrl-C.
+    """
+    signals = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    previous = {
+        number: handler
+        for number in signals
+        if number is not None and callable(handler := signal.getsignal(number))
+    }
+    if threading.current_thread() is not threading.main_thread() or not previous:
         yield lambda: None
         return
-    asked = False
+    asked: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, previous)
+        asked.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
 
     def pause() -> None:
         if asked:
+            previous[signal.Signals(asked[0])](asked[0], None)
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, note)
+    for number in previous:
+        signal.signal(number, note)
     try:
         yield pause
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
