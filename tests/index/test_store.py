@@ -376,17 +376,19 @@ def test_a_missing_catalogue_is_named(store, path):
     assert [str(d) for d in Store.inspect(path)] == [f"{path}/catalogue.sqlite: is missing"]
 
 
-def test_what_a_killed_writer_left_is_deleted_by_the_next(store, path):
+def test_what_a_killed_writer_left_is_deleted_by_the_next_and_nothing_else(store, path):
+    foreign = ["12345678.seg", "notes.txt"]
     store.append(["a"], [None], values(1))
     store.close()
-    left = ["00000002.seg", "00000003.seg.tmp"]
-    for name in left:
-        (path / "segments" / name).write_bytes(b"half-written")
-    (path / "segments" / "notes.txt").write_text("not ours")
+    (path / "segments" / "00000002.seg").write_bytes(b"half-written")
+    (path / "catalogue.crc.0123abcd.tmp").write_bytes(b"half-written")
+    for name in foreign:
+        (path / "segments" / name).write_text("not ours")
     assert len(Store.open(path)) == 1
     assert Store.inspect(path) == []
     with Store.open(path, writable=True) as again:
-        assert sorted(os.listdir(path / "segments")) == ["00000001.seg", "notes.txt"]
+        assert sorted(os.listdir(path / "segments")) == ["00000001.seg", *foreign]
+        assert not list(path.glob("*.tmp"))
         assert again.append(["b"], [None], values(2)).number == 2
 
 
