@@ -91,7 +91,7 @@ def add(
                 raise
             except Exception as error:
                 raise _with_count(error, len(index) - before) from error
-            added, total = len(index) - before, len(index)
+            added, total, merging = len(index) - before, len(index), index.merging
     summary = {
         "index": str(path),
         "added": added,
@@ -100,8 +100,11 @@ def add(
         "resampled": job.resampled,
         "skipped": job.skipped,
         "metadata_unused": sorted(set(by_id) - job.described),
+        "merging": merging,
         "seconds": round(time.perf_counter() - begin, 6),
     }
+    if merging is not None:
+        print(f"hiersearch: warning: all is added, but {merging}", file=sys.stderr)
     if as_json:
         write_json(summary)
     else:
