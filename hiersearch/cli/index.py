@@ -106,7 +106,7 @@ def _flat(summary: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in summary.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}, ")
-        else:
+        elif value is not None:
             rows.append((f"{prefix}{key}".replace("_", " "), value))
     return rows
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,12 @@ FORKING = threading.RLock()
 """Held while descriptors change hands and while SQLite commits; a fork waits for it, so that no
 child inherits either half-done."""
 
-_held: dict[tuple[int, int], WriterLock] = {}
-"""The locks of this process by device and number of their files. Changed by single operations of
-the interpreter only, between which no thread comes."""
+_held: weakref.WeakValueDictionary[tuple[int, int], WriterLock] = weakref.WeakValueDictionary()
+"""The locks of this process by device and number of their files, under :data:`FORKING`."""
 
 
 class WriterLock:
-    """The right to write an index, held until :meth:`release` or the end of the process."""
+    """The right to write an index, until :meth:`release` or until nobody refers to it any more."""
 
     def __init__(self, folder: Path) -> None:
         """Take the lock of the index in ``folder``.
@@ -66,6 +66,7 @@ class WriterLock:
         """Whether the lock file was not there before."""
         self._descriptor = -1
         self._identity = (0, 0)
+        self._is_held = False
         self._marker: SoftFileLock | None = None
         for _ in range(ATTEMPTS):
             with FORKING:
@@ -107,6 +108,7 @@ class WriterLock:
         try:
             if not locked(self._descriptor):
                 raise self._taken(self._holder())
+            self._is_held = True
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -189,20 +191,24 @@ class WriterLock:
         with FORKING:
             self._close()
 
+    def __del__(self) -> None:
+        self.release()
+
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
+        is_held, self._is_held = self._is_held, False
         if descriptor < 0:
             return
+        if _held.get(self._identity) is self:
+            del _held[self._identity]
         if self.pid == os.getpid():
             if self._marker is not None:
                 self._marker.release()
                 self._marker = None
-            elif _held.get(self._identity) is self:
+            elif is_held:
                 # By name: a child may still hold a copy of the descriptor.
                 with contextlib.suppress(OSError):
                     unlocked(descriptor)
-        if _held.get(self._identity) is self:
-            del _held[self._identity]
         os.close(descriptor)
 
 

@@ -166,6 +166,8 @@ def load(folder: Path, *, whole: bool = True) -> CatalogueState:
     path = folder / CATALOGUE
     if not path.is_file():
         raise DamageError(Damage(str(path), "is a folder" if path.is_dir() else "is missing"))
+    if (folder / JOURNAL).is_dir():
+        raise DamageError(Damage(str(folder / JOURNAL), "is a folder"))
     # Read before the catalogue: a commit in between then makes the check older, never newer.
     try:
         check = read_check(folder)

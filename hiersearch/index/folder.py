@@ -193,5 +193,15 @@ def delete_left_overs(folder: Path) -> None:
                 file.unlink(missing_ok=True)
 
 
+def withdraw(folder: Path, number: int, own: os.stat_result) -> None:
+    """Delete a segment that was not committed, as long as its file is the one that was written."""
+    path = folder / catalogue.segment_name(number)
+    with catalogue.between_commits(folder) as state, contextlib.suppress(FileNotFoundError):
+        if all(row.number != number for row in state.segments) and os.path.samestat(
+            own, path.stat()
+        ):
+            path.unlink()
+
+
 def _left_of_catalogues(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if _TEMPORARY.fullmatch(file.name)]

@@ -442,11 +442,13 @@ class PartitionIndex:
         TypeError, ValueError, OSError
             As :meth:`add`.
         """
-        self.update_many([Entry(as_hard(labels, "labels"), id, metadata)])
+        self._update([Entry(as_hard(labels, "labels"), id, metadata)])
 
     def update_many(self, entries: Iterable[Entry]) -> None:
         """Replace entries in one commit, as :meth:`update`; all are in memory at once."""
-        listed = list(entries)
+        self._update(list(entries))
+
+    def _update(self, listed: list[Entry]) -> None:
         for entry in listed:
             if entry.id is None:
                 raise ValueError("entries to update must have an id, got None")
@@ -464,9 +466,9 @@ class PartitionIndex:
                 new.append(Entry(labels, entry.id, kept))
             if new:
                 writing.write(self._store, self._frame, new, removing=places)
-                self._merge_small()
+                self._merge_small(stacklevel=4)
 
-    def _merge_small(self) -> None:
+    def _merge_small(self, stacklevel: int = 3) -> None:
         """Merge small segments, as far as that can be done; warn where it can't.
 
         What was asked for has been committed: that stands whatever comes of this.
@@ -477,7 +479,7 @@ class PartitionIndex:
         except Exception as error:
             self._merging = f"small segments could not be merged: {error}"
             warnings.warn(
-                f"what was asked for is done, but {self._merging}", MergingWarning, stacklevel=3
+                f"what was asked for is done, but {self._merging}", MergingWarning, stacklevel
             )
         else:
             if not self._unmergeable:

@@ -134,18 +134,17 @@ def recover(folder: Path) -> Recovery:
     _set_aside(folder, _folders_as_files(folder, LOCK))
     lock = WriterLock(folder)
     try:
+        _set_aside(folder, _folders_as_files(folder, catalogue.CHECK, catalogue.JOURNAL))
         state = _readable_state(folder)
         removals_known = state is not None
         rows = None if state is None else {_file(folder, row): row for row in state.segments}
         segments, left_out = _opened(sorted(rows or (folder / SEGMENTS).glob("*.seg")), rows)
-        misplaced = _folders_as_files(folder, catalogue.CHECK, catalogue.JOURNAL)
         if state is None:
             state = _rebuilt(folder, segments)
-            misplaced += [folder / catalogue.CATALOGUE, folder / catalogue.JOURNAL]
+            _set_aside(folder, [folder / catalogue.CATALOGUE, folder / catalogue.JOURNAL])
         else:
             state = _restricted(state, {segment.facts["number"] for segment in segments})
         kept = [_file(folder, row) for row in state.segments]
-        _set_aside(folder, misplaced)
         _set_aside(folder, set((folder / SEGMENTS).glob("*.seg")).difference(kept))
         _make_segments_folder(folder)
         # A journal that is left belongs to the old catalogue, which was read with it.

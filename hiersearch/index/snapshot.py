@@ -92,6 +92,8 @@ def open_file(path: Path, checksum: int | None) -> Segment:
     """
     try:
         return Segment.open(path, checksum=checksum)
+    except NotADirectoryError as error:
+        raise DamageError(Damage(str(path), "is missing")) from error
     except OSError as error:
         if path.is_dir():
             raise DamageError(Damage(str(path), "is a folder")) from error

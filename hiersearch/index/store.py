@@ -28,7 +28,13 @@ from hiersearch.index._lock import WriterLock
 from hiersearch.index.batch import Arrays, Batch, checked_batch, write_batch
 from hiersearch.index.catalogue import CatalogueState, Change, SegmentRow, segment_name
 from hiersearch.index.errors import Damage, DamageError, IndexLockedError, OvertakenError
-from hiersearch.index.folder import SEGMENTS, check_is_index, delete_left_overs, make_index
+from hiersearch.index.folder import (
+    SEGMENTS,
+    check_is_index,
+    delete_left_overs,
+    make_index,
+    withdraw,
+)
 from hiersearch.index.ids import Id, checked_id
 from hiersearch.index.metadata import json_text
 from hiersearch.index.recovery import Recovery, inspect, recover
@@ -465,9 +471,10 @@ class Store:
         dropped: tuple[int, ...],
         removed: Mapping[int, NDArray[np.int64]],
     ) -> StoredSegment | None:
-        row = added = None
+        row = added = own = None
         if batch is not None:
             row = write_batch(self.path, self._state, batch, arrays, chunk_bytes, dropped)
+            own = self._written(row)
 
         def last_look() -> None:
             nonlocal added
@@ -478,7 +485,13 @@ class Store:
 
         next_id = self._state.next_id if batch is None else batch.next_id
         change = Change(next_id, row, dropped, removed)
-        state = catalogue.commit(self.path, self._state, change, last_look)
+        try:
+            state = catalogue.commit(self.path, self._state, change, last_look)
+        except OvertakenError:
+            if row is not None and own is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    withdraw(self.path, row.number, own)
+            raise
         # The state last: while it is the old one, settling after an interruption loads both.
         self._segments = self._segments_after(state, change, added)
         self._state = state
@@ -488,14 +501,22 @@ class Store:
                 os.unlink(self.path / segment_name(number))
         return added
 
+    def _written(self, row: SegmentRow) -> os.stat_result:
+        """Return what tells the file of a segment that was just written from any other."""
+        try:
+            return (self.path / segment_name(row.number)).stat()
+        except FileNotFoundError as error:
+            raise self._meddled() from error
+
     def _opened(self, row: SegmentRow) -> StoredSegment:
         """Open a segment that is about to be committed; nobody may have touched it."""
         try:
             return StoredSegment.open(self.path, row, None)
         except (DamageError, FileNotFoundError) as error:
-            raise OvertakenError(
-                f"{self.path} is being changed by another writer: open it again"
-            ) from error
+            raise self._meddled() from error
+
+    def _meddled(self) -> OvertakenError:
+        return OvertakenError(f"{self.path} is being changed by another writer: open it again")
 
     def _segments_after(
         self, state: CatalogueState, change: Change, added: StoredSegment | None

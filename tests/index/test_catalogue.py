@@ -129,6 +129,28 @@ def test_a_cut_is_noticed(folder, length):
         catalogue.load(folder)
 
 
+@pytest.mark.parametrize("n_bytes", [1, 100, 4096, 8192])
+@pytest.mark.parametrize("checked", [True, False])
+def test_bytes_that_were_appended_are_noticed(folder, n_bytes, checked):
+    path = folder / CATALOGUE
+    whole = path.read_bytes()
+    if not checked:
+        (folder / CHECK).unlink()
+    path.write_bytes(whole + bytes(n_bytes))
+    message = f"must have {len(whole)} bytes, has {len(whole) + n_bytes}"
+    with pytest.raises(DamageError, match=rf"catalogue\.sqlite: {message}"):
+        catalogue.load(folder)
+
+
+@pytest.mark.parametrize("what", ["missing", "a folder"])
+def test_a_catalogue_that_is_no_file_is_damage(folder, what):
+    (folder / CATALOGUE).unlink()
+    if what == "a folder":
+        (folder / CATALOGUE).mkdir()
+    with pytest.raises(DamageError, match=rf"catalogue\.sqlite: is {what}"):
+        catalogue.load(folder)
+
+
 # --- the check file -------------------------------------------------------------------------
 
 
