@@ -60,7 +60,10 @@ def checked_column(
 
 def checked_grid(shape: Sequence[int], name: str) -> Grid:
     """Return ``shape`` as a tuple if it is a 2-D or 3-D grid of 1..2**31 - 1 pixels."""
-    grid = tuple(int(side) for side in shape)
+    grid = tuple(shape)
+    if any(isinstance(side, bool) or not isinstance(side, (int, np.integer)) for side in grid):
+        raise TypeError(f"{name} must be whole numbers, got {grid}")
+    grid = tuple(int(side) for side in grid)
     if len(grid) not in (2, 3):
         raise ValueError(f"{name} must be 2-D (H, W) or 3-D (D, H, W), got shape {grid}")
     if min(grid) < 1:

@@ -77,10 +77,8 @@ def remove(
         from hiersearch.cli.index_entries import opened, stored_id
 
         with opened(path, "r+") as found:
-            # All are looked up before the first goes.
             stored = list(dict.fromkeys(stored_id(found, text) for text in ids))
-            for one in stored:
-                found.remove(one)
+            found.remove_many(stored)
             left = len(found)
     if as_json:
         write_json({"index": str(path), "removed": stored, "entries": left})
@@ -108,7 +106,7 @@ def _flat(summary: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in summary.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}, ")
-        else:
+        elif value is not None:
             rows.append((f"{prefix}{key}".replace("_", " "), value))
     return rows
 
@@ -177,20 +175,17 @@ def compact(path: IndexPath, as_json: Quiet = False) -> None:
     """Give back the room of removed entries and make searches faster again."""
     with progress_bar("Compacting", "entries", as_json) as report:
         from hiersearch.cli.index_entries import opened
+        from hiersearch.index.index import folder_bytes
 
-        before = _size(path)
+        before = folder_bytes(path)
         with opened(path, "r+") as found:
             entries = len(found)
             found.compact(lambda done: report(done / max(entries, 1), done))
-    after = _size(path)
+        after = folder_bytes(path)
     if as_json:
         write_json({"index": str(path), "entries": entries, "bytes": after, "bytes_before": before})
     else:
         print_line(f"{counted(entries)} in {after / 1e6:,.1f} MB, before {before / 1e6:,.1f} MB")
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 @index.command()

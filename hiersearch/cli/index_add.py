@@ -135,7 +135,7 @@ def add(
                 raise
             except Exception as error:
                 raise _with_count(error, len(index) - before) from error
-            added, total = len(index) - before, len(index)
+            added, total, merging = len(index) - before, len(index), index.merging
     if failed and not (job.count or job.skipped):
         raise UsageError(with_name(failed[0]["file"], failed[0]["error"]))
     summary = {
@@ -149,10 +149,13 @@ def add(
         "ignored_pixels": collection.ignored_pixels,
         "metadata_unused": sorted(set(by_id) - job.described),
         "failed": failed,
+        "merging": merging,
         "seconds": round(time.perf_counter() - begin, 6),
     }
     if ignore and not collection.ignored_pixels:
         warn(f"no pixel has a label of --ignore ({', '.join(map(str, ignore))}) in what was read")
+    if merging is not None:
+        warn(f"all is added, but {merging}")
     if as_json:
         write_json(summary)
     else:

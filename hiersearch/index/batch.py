@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index import ids, metadata
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
+from hiersearch.index.errors import OvertakenError
 from hiersearch.index.ids import Id
 from hiersearch.index.segment_writer import write_segment
 from hiersearch.index.snapshot import Place, StoredSegment, find_many
@@ -116,6 +117,11 @@ def write_batch(
     """Write the segment of a batch and return what the catalogue is to say of it.
 
     Its head says all that a recovery needs to know should the catalogue be lost.
+
+    Raises
+    ------
+    OvertakenError
+        If another writer has written a segment of its number.
     """
     for name in arrays:
         if name.startswith(RESERVED):
@@ -129,10 +135,16 @@ def write_batch(
         "segments": [r.number for r in state.segments if r.number not in dropped] + [number],
         "settings": dict(state.settings),
     }
-    checksum, n_bytes = write_segment(
-        folder / segment_name(number),
-        {**batch.arrays, **arrays},
-        chunk_bytes={**ids.CHUNKS, **metadata.CHUNKS, **(chunk_bytes or {})},
-        facts=facts,
-    )
+    name = segment_name(number)
+    try:
+        checksum, n_bytes = write_segment(
+            folder / name,
+            {**batch.arrays, **arrays},
+            chunk_bytes={**ids.CHUNKS, **metadata.CHUNKS, **(chunk_bytes or {})},
+            facts=facts,
+        )
+    except FileExistsError as error:
+        raise OvertakenError(
+            f"{folder} was changed by another writer, {name} is there already: open it again"
+        ) from error
     return SegmentRow(number, len(batch.ids), n_bytes, checksum, generation)

@@ -16,7 +16,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.index._files import new_file, write_all
+from hiersearch.index._files import new_file, replaced_file, write_all
+from hiersearch.index._lock import FORKING
 from hiersearch.index._sqlite import readable, writable
-from hiersearch.index.errors import Damage, DamageError, FormatError, IndexLockedError
+from hiersearch.index.errors import Damage, DamageError, FormatError, OvertakenError
 
 FORMAT_VERSION = 1
 APPLICATION_ID = 0x48534958
@@ -109,14 +110,26 @@ def segment_name(number: int) -> str:
     return f"segments/{number:08d}.seg"
 
 
-def create(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the catalogue of an index without entries."""
-    empty = CatalogueState(settings, 0, 0, 1, 1, (), {}, 0)
-    write_anew(folder, empty)
+def empty(settings: Mapping[str, Any]) -> CatalogueState:
+    """Return what the catalogue of an index without entries says."""
+    return CatalogueState(settings, 0, 0, 1, 1, (), {}, 0)
+
+
+def write_aside(path: Path, state: CatalogueState) -> None:
+    """Write a whole catalogue durably as a file of another name, which must not be there."""
+    with new_file(path) as descriptor:
+        write_all(descriptor, _serialized(state))
 
 
 def write_anew(folder: Path, state: CatalogueState) -> None:
     """Write a whole catalogue in the place of whatever is there, durably and at once."""
+    content = _serialized(state)
+    write_check(folder, state.generation, content)
+    with replaced_file(folder / CATALOGUE) as descriptor:
+        write_all(descriptor, content)
+
+
+def _serialized(state: CatalogueState) -> bytes:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(_SCHEMA)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -129,12 +142,7 @@ def write_anew(folder: Path, state: CatalogueState) -> None:
         for number, (segment, mask) in enumerate(sorted(state.removed.items()), 1):
             rows.insert("removals", number, segment, _packed(np.flatnonzero(mask)))
         rows.seal()
-        content = connection.serialize()
-    # A journal left by a killed writer belongs to the old catalogue.
-    (folder / JOURNAL).unlink(missing_ok=True)
-    write_check(folder, state.generation, content)
-    with new_file(folder / CATALOGUE) as descriptor:
-        write_all(descriptor, content)
+        return connection.serialize()
 
 
 def load(folder: Path, *, whole: bool = True) -> CatalogueState:
@@ -156,6 +164,10 @@ def load(folder: Path, *, whole: bool = True) -> CatalogueState:
         If it is damaged.
     """
     path = folder / CATALOGUE
+    if not path.is_file():
+        raise DamageError(Damage(str(path), "is a folder" if path.is_dir() else "is missing"))
+    if (folder / JOURNAL).is_dir():
+        raise DamageError(Damage(str(folder / JOURNAL), "is a folder"))
     # Read before the catalogue: a commit in between then makes the check older, never newer.
     try:
         check = read_check(folder)
@@ -164,24 +176,39 @@ def load(folder: Path, *, whole: bool = True) -> CatalogueState:
     with readable(path) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # locks the file
-        content = b"" if check is None else _content(connection)
-        _check_format(path, connection, content, check)
-        tables = {
-            name: connection.execute(f"SELECT {columns} FROM {name} ORDER BY 1").fetchall()
-            for name, columns in _TABLES.items()
-        }
-    state = _state(path, tables)
-    if whole and check is not None:
-        _compare(path, state.generation, content, check)
+        content = connection.serialize()
+        n_bytes = _file_bytes(path, connection)
+        # SQLite reads zeros where the last page was cut short.
+        _check_format(path, connection, content[:n_bytes], check)
+        state = _read(path, connection)
+    if whole:
+        _compare(path, state.generation, content, n_bytes, check)
     return state
 
 
-def _content(connection: sqlite3.Connection) -> bytes:
-    """Return the bytes of the file, through SQLite: closing it ourselves would drop its locks."""
-    content = connection.serialize()
-    file = connection.execute("PRAGMA database_list").fetchone()[2]
-    # SQLite reads zeros where the last page was cut short.
-    return content[: os.stat(file).st_size]
+def _read(path: Path, connection: sqlite3.Connection) -> CatalogueState:
+    return _state(
+        path,
+        {
+            name: connection.execute(f"SELECT {columns} FROM {name} ORDER BY 1").fetchall()
+            for name, columns in _TABLES.items()
+        },
+    )
+
+
+@contextlib.contextmanager
+def between_commits(folder: Path) -> Iterator[CatalogueState]:
+    """Keep everybody from committing, and give what the catalogue says meanwhile."""
+    path = folder / CATALOGUE
+    with FORKING, writable(path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield _read(path, connection)
+        connection.execute("ROLLBACK")
+
+
+def _file_bytes(path: Path, connection: sqlite3.Connection) -> int:
+    """Return the size of the file that a connection reads, which may be a copy."""
+    return os.stat(connection.execute("PRAGMA database_list").fetchone()[2] or path).st_size
 
 
 def _check_format(
@@ -191,7 +218,7 @@ def _check_format(
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id == APPLICATION_ID and version == FORMAT_VERSION:
         return
-    if check is not None and check[1:] != (zlib.crc32(content), len(content)):
+    if check is not None and check[1:] != _sums(content):
         raise DamageError(Damage(str(path), f"has format version {version} and another checksum"))
     if application_id != APPLICATION_ID:
         raise FormatError(f"{path} must be the catalogue of an index, got another SQLite file")
@@ -201,8 +228,24 @@ def _check_format(
     )
 
 
-def commit(folder: Path, state: CatalogueState, change: Change) -> CatalogueState:
+def commit(
+    folder: Path,
+    state: CatalogueState,
+    change: Change,
+    last_look: Callable[[], None] = lambda: None,
+) -> CatalogueState:
     """Make a change durable in one transaction and return the state after it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the index.
+    state : CatalogueState
+        What the catalogue says, as far as the writer knows.
+    change : Change
+        What to do.
+    last_look : function, optional
+        Called within the transaction; what it raises undoes everything.
 
     Raises
     ------
@@ -213,12 +256,14 @@ def commit(folder: Path, state: CatalogueState, change: Change) -> CatalogueStat
     """
     generation = state.generation + 1
     after = _changed(state, change)
-    with writable(folder / CATALOGUE) as connection:
+    # A child that was forked now would inherit the transaction, and undo it when it ends.
+    with FORKING, writable(folder / CATALOGUE) as connection:
         connection.execute("BEGIN IMMEDIATE")
         rows = _Rows(connection, state.digest)
         found = connection.execute("SELECT value FROM facts WHERE name = 'digest'").fetchone()
         if found is None or found[0] != f"{state.digest:016x}":
-            raise IndexLockedError(f"{folder} was changed by another writer: open it again")
+            raise OvertakenError(f"{folder} was changed by another writer: open it again")
+        last_look()
         for number in change.dropped:
             rows.delete("segments", "number", number)
             rows.delete("removals", "segment", number)
@@ -352,8 +397,8 @@ def _state(path: Path, tables: Mapping[str, list[tuple[Any, ...]]]) -> Catalogue
 
 def write_check(folder: Path, generation: int, content: bytes) -> None:
     """Write down the checksum that the whole catalogue has at a generation."""
-    with new_file(folder / CHECK) as descriptor:
-        write_all(descriptor, _check_text(generation, zlib.crc32(content), len(content)))
+    with replaced_file(folder / CHECK) as descriptor:
+        write_all(descriptor, _check_text(generation, *_sums(content)))
 
 
 def renew_check(folder: Path, state: CatalogueState) -> None:
@@ -365,7 +410,8 @@ def renew_check(folder: Path, state: CatalogueState) -> None:
         if read_check(folder)[0] == state.generation:
             return
     with readable(folder / CATALOGUE) as connection:
-        content = _content(connection)
+        # Through SQLite: closing the file ourselves would drop its locks.
+        content = connection.serialize()
     with contextlib.suppress(OSError):
         write_check(folder, state.generation, content)
 
@@ -388,6 +434,11 @@ def read_check(folder: Path) -> Check:
         text = path.read_bytes()
     except FileNotFoundError as error:
         raise DamageError(Damage(str(path), "is missing")) from error
+    except OSError as error:
+        # Windows calls it forbidden to read a folder.
+        if not path.is_dir():
+            raise
+        raise DamageError(Damage(str(path), "is a folder")) from error
     words = text.split()
     with contextlib.suppress(ValueError, IndexError):
         found = int(words[1]), int(words[3], 16), int(words[5])
@@ -396,12 +447,20 @@ def read_check(folder: Path) -> Check:
     raise DamageError(Damage(str(path), "is not as it was written"))
 
 
-def _compare(path: Path, generation: int, content: bytes, check: Check) -> None:
-    checked, checksum, n_bytes = check
+def _compare(
+    path: Path, generation: int, content: bytes, n_bytes: int, check: Check | None
+) -> None:
     what = None
-    if checked > generation:
-        what = f"it is of generation {generation}, while {CHECK} is of {checked}"
-    elif checked == generation and (checksum, n_bytes) != (zlib.crc32(content), len(content)):
+    if n_bytes != len(content):
+        # Between transactions the file ends with the last of its pages.
+        what = f"must have {len(content)} bytes, has {n_bytes}"
+    elif check is not None and check[0] > generation:
+        what = f"it is of generation {generation}, while {CHECK} is of {check[0]}"
+    elif check is not None and check[0] == generation and check[1:] != _sums(content):
         what = "the checksum of the file differs"
     if what is not None:
         raise DamageError(Damage(str(path), what))
+
+
+def _sums(content: bytes) -> tuple[int, int]:
+    return zlib.crc32(content), len(content)

@@ -56,4 +56,12 @@ class DamageError(FormatError):
 
 
 class IndexLockedError(OSError):
-    """Another process is writing the index."""
+    """Somebody else is writing the index, or has written it meanwhile."""
+
+
+class OvertakenError(IndexLockedError):
+    """Somebody else wrote the index although this writer has its lock: it must be opened again."""
+
+
+class MergingWarning(UserWarning):
+    """What was asked for is done, but small segments could not be merged afterwards."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import math
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,16 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.device.choice import Device, resolved
 from hiersearch.device.choice import Work as DeviceWork
-from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import joining, repairing, writing
-from hiersearch.index.answering import Asked, raised
-from hiersearch.index.conditions import Condition
+from hiersearch.index.answering import Asked, Live, raised
+from hiersearch.index.conditions import Condition, selected
 from hiersearch.index.device_search import DeviceSearch
 from hiersearch.index.device_work import search_work
 from hiersearch.index.entries import Entry
-from hiersearch.index.errors import Damage, FormatError
+from hiersearch.index.errors import Damage, FormatError, MergingWarning
 from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
@@ -33,7 +37,7 @@ from hiersearch.index.repairing import Repair
 from hiersearch.index.resident import HeldViews
 from hiersearch.index.results import Pair, SearchResult, id_key
 from hiersearch.index.search import Search
-from hiersearch.index.snapshot import Place
+from hiersearch.index.snapshot import StoredSegment, find_many
 from hiersearch.index.store import Store
 from hiersearch.metric.queries import PartitionLike, as_hard
 from hiersearch.partitions.partition import Measure, Partition, as_measure
@@ -42,6 +46,20 @@ Id = int | str
 Proposals = Literal["tiles", "faiss"]
 MEMORY = 2**28
 """Bytes that entries waiting to be written may take."""
+MOST_PIXELS = 2**31 - 1
+"""Pixels of a grid: runs begin at numbers of 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an index held at one moment, whatever is written while somebody looks at it."""
+
+    views: list[View]
+    """Its segments."""
+    live: Live
+    """For a view's number, 1 for the rows that may be answers; missing: all may."""
+    n_entries: int
+    """Entries that are not removed."""
 
 
 class PartitionIndex:
@@ -49,7 +67,9 @@ class PartitionIndex:
 
     Make one with :meth:`create` or :meth:`open`; use it as a context manager. One process at a
     time may write, any number may read; a reader keeps seeing what it opened. Several threads may
-    search one index at once; only one may write.
+    search one index at once, and write: each search sees the index as it was at one moment, and
+    those that write wait for each other. A forked child may search, and opens the index again to
+    write.
 
     Examples
     --------
@@ -65,15 +85,21 @@ class PartitionIndex:
     """
 
     def __init__(
-        self, store: Store, proposals: Proposals = "tiles", device_bytes: int | None = None
+        self,
+        store: Store,
+        proposals: Proposals = "tiles",
+        device_bytes: int | None = None,
+        frame: Frame | None = None,
     ) -> None:
         self._store = store
         self._proposals = proposals
         self._device_bytes = device_bytes
         self._held: dict[str, HeldViews] = {}
         self._proposer: FaissProposer | None = None
-        self._frame = _frame(store)
+        self._frame = _frame(store) if frame is None else frame
         self._views: dict[int, View] = {}
+        self._merging: str | None = None
+        self._unmergeable: set[int] = set()
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -101,13 +127,19 @@ class PartitionIndex:
         ------
         TypeError, ValueError
             If grid or measure do not fit, or the folder holds something already.
+        IndexLockedError
+            If another process is making an index there.
+        MemoryError
+            If there is not enough to work on such a grid.
         OSError
             If it cannot be written.
         """
-        shape = _validate.checked_grid(tuple(grid), "grid")
+        shape = _checked_shape(tuple(grid))
         weights = None if measure is None else as_measure(measure, shape)
+        # Made first: what there is no memory for is not created either.
+        frame = Frame(shape, weights)
         settings = {"grid": list(shape), "measure": _text_of(weights)}
-        return cls(Store.create(path, settings))
+        return cls(Store.create(path, settings), frame=frame)
 
     @classmethod
     def open(
@@ -141,7 +173,7 @@ class PartitionIndex:
         FileNotFoundError, FormatError, DamageError
             If there is none, or it is of a newer format, or damaged: see :meth:`repair`.
         IndexLockedError
-            If another process is writing.
+            If it is opened for writing while it is open for writing, here or in another process.
         OSError
             If it is opened for writing and the folder is read-only.
         """
@@ -159,10 +191,10 @@ class PartitionIndex:
             raise
 
     def close(self) -> None:
-        """Let go of the files and the lock."""
+        """Let go of the files and the lock, once a commit of another thread is done."""
+        self._store.close()
         self._views = {}
         self._held = {}
-        self._store.close()
 
     def __enter__(self) -> PartitionIndex:
         return self
@@ -227,16 +259,31 @@ class PartitionIndex:
 
     def partition(self, id: Id) -> Partition:
         """Return an entry as a partition, under the measure of the index; errors as `get`."""
-        number, position = self._place(id)
-        return self._view(number).partition(position)
+        segment, position = self._found(id)
+        return self._view(segment).partition(position)
 
     def metadata(self, id: Id) -> dict[str, Any]:
         """Return the metadata of an entry; errors as `get`."""
-        return self._store.metadata_at(*self._place(id))
+        segment, position = self._found(id)
+        return segment.metadata_at(position)
+
+    @property
+    def merging(self) -> str | None:
+        """Why small segments were not merged, in a sentence, or None. O(segments).
+
+        Searches are right all the same, and slower the more segments there are.
+        """
+        if self._merging is None and (waiting := writing.waiting(self._store.segments)):
+            return f"{waiting} small segments wait to be merged: compact does it, or says why not"
+        return self._merging
 
     def info(self) -> dict[str, Any]:
-        """Return figures on the index, in JSON types. O(segments)."""
+        """Return figures on the index, in JSON types. O(segments).
+
+        "merging" is :attr:`merging`.
+        """
         segments = self._store.segments
+        entries = sum(segment.n_live for segment in segments)
         stored = sum(segment.n_entries for segment in segments)
         sizes = {"runs": 0, "bounds": 0, "other": 0}
         for segment in segments:
@@ -248,13 +295,14 @@ class PartitionIndex:
             "path": str(self.path),
             "grid": list(self.grid),
             "measure": self._frame.measure is not None,
-            "entries": len(self),
-            "removed_not_compacted": stored - len(self),
+            "entries": entries,
+            "removed_not_compacted": stored - entries,
             "segments": len(segments),
             "generation": self._store.generation,
-            "bytes": {**sizes, "total": _folder_bytes(self.path)},
+            "bytes": {**sizes, "total": folder_bytes(self.path)},
             "bytes_an_entry": {k: round(v / max(1, stored), 1) for k, v in sizes.items()},
             "tiles": [list(split) for split in self._frame.tiling.splits],
+            "merging": self.merging,
         }
 
     # --- changing -----------------------------------------------------------------------------
@@ -280,17 +328,26 @@ class PartitionIndex:
         ------
         TypeError, ValueError
             If labels, id or metadata are not what they should be, or the id is there already.
+        IndexLockedError
+            If this process may not write: it was forked from the one that opened the index, or
+            another one wrote it although this one has its lock. The index is as it was.
         OSError
             If it cannot be written. The index is as it was.
+
+        Warns
+        -----
+        MergingWarning
+            If it was added, but small segments could not be merged: see :attr:`merging`.
 
         Notes
         -----
         One commit with its synchronisation to disk: use :meth:`add_many` for more than a few.
         """
         entry = Entry(writing.checked_labels(labels, self.grid, "labels"), id, metadata)
-        name = self._store.next_id if id is None else checked_id(id)
-        writing.write(self._store, self._frame, [entry])
-        writing.merge_small(self._store, self._frame, self._view)
+        with self._store.writing():
+            name = self._store.next_id if id is None else checked_id(id)
+            writing.write(self._store, self._frame, [entry])
+            self._merge_small()
         return name
 
     def add_many(
@@ -328,7 +385,8 @@ class PartitionIndex:
             done += len(batch)
             if progress is not None:
                 progress(done)
-        writing.merge_small(self._store, self._frame, self._view)
+        if done:
+            self._merge_small()
         return done
 
     def add_hierarchy(
@@ -361,7 +419,9 @@ class PartitionIndex:
         -----
         O(pixels) a cut for its bounds. The cuts become one segment, in one commit.
         """
-        return writing.write_hierarchy(self._store, self._frame, tree, id, thresholds, metadata)
+        ids = writing.write_hierarchy(self._store, self._frame, tree, id, thresholds, metadata)
+        self._merge_small()
+        return ids
 
     def remove(self, id: Id) -> None:
         """Remove an entry; KeyError if there is none. Its bytes go with :meth:`compact`."""
@@ -369,7 +429,10 @@ class PartitionIndex:
 
     def remove_many(self, ids: Iterable[Id]) -> None:
         """Remove entries in one commit; KeyError if there is no such entry, ValueError if twice."""
-        self._store.remove([self._place(id) for id in ids])
+        names = list(ids)
+        with self._store.writing():
+            found = [self._found(id) for id in names]
+            self._store.remove([(segment.number, row) for segment, row in found])
 
     def update(
         self, id: Id, labels: PartitionLike, metadata: Mapping[str, Any] | None = None
@@ -383,23 +446,48 @@ class PartitionIndex:
         TypeError, ValueError, OSError
             As :meth:`add`.
         """
-        self.update_many([Entry(as_hard(labels, "labels"), id, metadata)])
+        self._update([Entry(as_hard(labels, "labels"), id, metadata)])
 
     def update_many(self, entries: Iterable[Entry]) -> None:
         """Replace entries in one commit, as :meth:`update`; all are in memory at once."""
-        places, new = [], []
-        for entry in entries:
+        self._update(list(entries))
+
+    def _update(self, listed: list[Entry]) -> None:
+        for entry in listed:
             if entry.id is None:
                 raise ValueError("entries to update must have an id, got None")
-            place = self._place(entry.id)
-            kept = entry.metadata
-            kept = self._store.metadata_at(*place) if kept is None else kept
-            places.append(place)
-            labels = writing.checked_labels(entry.labels, self.grid, f"entry {entry.id!r}")
-            new.append(Entry(labels, entry.id, kept))
-        if new:
-            writing.write(self._store, self._frame, new, removing=places)
-            writing.merge_small(self._store, self._frame, self._view)
+        maps = [
+            writing.checked_labels(entry.labels, self.grid, f"entry {entry.id!r}")
+            for entry in listed
+        ]
+        with self._store.writing():
+            places, new = [], []
+            for entry, labels in zip(listed, maps, strict=True):
+                assert entry.id is not None
+                segment, row = self._found(entry.id)
+                kept = segment.metadata_at(row) if entry.metadata is None else entry.metadata
+                places.append((segment.number, row))
+                new.append(Entry(labels, entry.id, kept))
+            if new:
+                writing.write(self._store, self._frame, new, removing=places)
+                self._merge_small(stacklevel=4)
+
+    def _merge_small(self, stacklevel: int = 3) -> None:
+        """Merge small segments, as far as that can be done; warn where it can't.
+
+        What was asked for has been committed: that stands whatever comes of this.
+        """
+        try:
+            with self._store.writing():
+                writing.merge_small(self._store, self._frame, self._view, self._unmergeable)
+        except Exception as error:
+            self._merging = f"small segments could not be merged: {error}"
+            warnings.warn(
+                f"what was asked for is done, but {self._merging}", MergingWarning, stacklevel
+            )
+        else:
+            if not self._unmergeable:
+                self._merging = None
 
     def compact(
         self, progress: Callable[[int], None] | None = None, *, memory: int = 2**30
@@ -415,6 +503,8 @@ class PartitionIndex:
         """
         _validate.checked_count(memory, "memory", 2**20)
         writing.compact(self._store, self._frame, self._view, memory, progress)
+        self._merging = None
+        self._unmergeable.clear()
 
     # --- searching ----------------------------------------------------------------------------
 
@@ -465,7 +555,9 @@ class PartitionIndex:
         See :mod:`hiersearch.index.search`. A query of affinities has no bounds: it scans.
         """
         k = _validate.checked_count(k, "k", 1)
-        return self._searched([query], k, None, where, approximate, device)[0]
+        moment = self._live(where)
+        place = self._place_of(device, moment, 1)
+        return self._searched(moment, [query], k, None, approximate, place)[0]
 
     def search_radius(
         self,
@@ -483,7 +575,9 @@ class PartitionIndex:
             If ``radius`` is negative or not finite.
         """
         within = _checked_radius(radius)
-        return self._searched([query], None, within, where, False, device)[0]
+        moment = self._live(where)
+        place = self._place_of(device, moment, 1)
+        return self._searched(moment, [query], None, within, False, place)[0]
 
     def search_many(
         self,
@@ -513,15 +607,14 @@ class PartitionIndex:
         workers = os.cpu_count() or 1
         if threads is not None:
             workers = _validate.checked_count(threads, "threads", 1)
-        # Before threads ask for them.
-        self._all_views()
-        place = resolved(device, self._device_work(len(listed)) if device == "auto" else None)
+        moment = self._live(where)
+        place = self._place_of(device, moment, len(listed))
         if listed and not place.on_kernels:
-            return self._searched(listed, k, None, where, approximate, place.name)
+            return self._searched(moment, listed, k, None, approximate, place)
         with ThreadPoolExecutor(workers) as pool:
             return list(
                 pool.map(
-                    lambda query: self._searched([query], k, None, where, approximate, "cpu")[0],
+                    lambda query: self._searched(moment, [query], k, None, approximate, place)[0],
                     listed,
                 )
             )
@@ -550,33 +643,33 @@ class PartitionIndex:
         """
         limit = _checked_radius(radius)
         scale = float(self._frame.total) ** 2
-        found = joining.close_pairs(
-            self._all_views(), self._live(None), raised(limit * scale), progress
-        )
+        moment = self._live(None)
+        found = joining.close_pairs(moment.views, moment.live, raised(limit * scale), progress)
         pairs = []
-        for one, other, distance in found:
+        for places in found:
+            distance = places[2]
             if float(distance) / scale <= limit:
-                ids = sorted((self._id(one), self._id(other)), key=id_key)
+                names = [moment.views[view].stored.id_at(row) for view, row in places[:2]]
+                ids = sorted(names, key=id_key)
                 pairs.append(Pair(ids[0], ids[1], float(distance) / scale))
         return sorted(pairs, key=lambda pair: (pair.distance, id_key(pair.a), id_key(pair.b)))
 
     def _searched(
         self,
+        moment: Moment,
         queries: Sequence[PartitionLike],
         k: int | None,
         radius: float | None,
-        where: Condition | None,
         approximate: bool,
-        device: str,
+        place: Device,
     ) -> list[SearchResult]:
         """Search for some queries: one after the other on the CPU, together on another device."""
-        place = resolved(device, self._device_work(len(queries)) if device == "auto" else None)
         asked = Asked.all_of(queries, self._frame, k, radius)
-        if not len(self):
+        if not moment.n_entries:
             raise ValueError(
                 f"index must hold an entry to be searched, got an empty one: {self.path}"
             )
-        views, live = self._all_views(), self._live(where)
+        views, live = moment.views, moment.live
         proposer = self._proposer_of(views)
         for one in asked:
             one.count_entries(views, live)
@@ -593,10 +686,14 @@ class PartitionIndex:
                 DeviceSearch(views, live, held, proposer).run(asked, approximate)
         return [one.result(views, not approximate) for one in asked]
 
-    def _device_work(self, n_queries: int) -> DeviceWork:
+    def _place_of(self, device: str, moment: Moment, n_queries: int) -> Device:
+        """Return where a search is done."""
+        return resolved(device, self._device_work(moment, n_queries) if device == "auto" else None)
+
+    def _device_work(self, moment: Moment, n_queries: int) -> DeviceWork:
         """Count what a search on a device would have to do."""
         held = next(iter(self._held.values()), None)
-        return search_work(self._all_views(), n_queries, held)
+        return search_work(moment.views, n_queries, held)
 
     # --- keeping ------------------------------------------------------------------------------
 
@@ -632,48 +729,58 @@ class PartitionIndex:
         """
         return repairing.repair(Path(path), _frame)
 
-    # --- places -------------------------------------------------------------------------------
+    # --- moments ------------------------------------------------------------------------------
 
-    def _place(self, id: Id) -> Place:
-        place = self._store.find(id)
+    def _live(self, where: Condition | None) -> Moment:
+        """Return what there is now, and which of it meets a condition.
+
+        Whatever looks at the index takes this once: what is written later does not reach it.
+        """
+        segments = self._store.segments
+        n_entries = sum(segment.n_live for segment in segments)
+        live: dict[int, NDArray[np.uint8]] = {}
+        if where is not None and n_entries:
+            chosen = selected(where, segments)
+            live = {i: chosen[s.number].astype(np.uint8) for i, s in enumerate(segments)}
+        else:
+            removed = [(i, s.removed) for i, s in enumerate(segments)]
+            live = {i: (~mask).astype(np.uint8) for i, mask in removed if mask is not None}
+        return Moment(self._views_of(segments), live, n_entries)
+
+    def _all_views(self) -> list[View]:
+        """Return the views of all segments."""
+        return self._views_of(self._store.segments)
+
+    def _views_of(self, segments: Sequence[StoredSegment]) -> list[View]:
+        """Return the views of segments, letting go of those whose segments are gone."""
+        for gone in set(self._views).difference(s.number for s in self._store.segments):
+            self._views.pop(gone, None)
+        return [self._view(segment) for segment in segments]
+
+    def _view(self, segment: StoredSegment) -> View:
+        view = self._views.get(segment.number)
+        if view is None:
+            # Of threads that come here at once, one's is kept.
+            view = self._views.setdefault(segment.number, View.of(segment, self._frame))
+        return view
+
+    def _found(self, id: Id) -> tuple[StoredSegment, int]:
+        """Return the segment and the row of an entry."""
+        segments = self._store.segments
+        (place,) = find_many(segments, [checked_id(id)])
         if place is None:
             raise KeyError(f"id must name an entry of {self.path}, got {id!r}")
-        return place
-
-    def _id(self, place: tuple[int, int]) -> Id:
-        return self._all_views()[place[0]].stored.id_at(place[1])
-
-    def _view(self, number: int) -> View:
-        view = self._views.get(number)
-        if view is None:
-            view = self._views[number] = View.of(self._store.segment(number), self._frame)
-        return view
+        return next(one for one in segments if one.number == place[0]), place[1]
 
     def _proposer_of(self, views: list[View]) -> FaissProposer | None:
         """Return what proposes, made anew when segments have changed; None: the tiles do."""
         if self._proposals == "tiles":
             return None
-        if self._proposer is None or self._proposer.views != tuple(views):
-            self._proposer = FaissProposer(views)
-        return self._proposer
-
-    def _all_views(self) -> list[View]:
-        """Return the views of all segments, letting go of those whose segments are gone."""
-        numbers = [segment.number for segment in self._store.segments]
-        for gone in set(self._views) - set(numbers):
-            self._views.pop(gone, None)
-        return [self._view(number) for number in numbers]
-
-    def _live(self, where: Condition | None) -> dict[int, NDArray[np.uint8]]:
-        """Return for each view's number 1 for the rows that may be answers; missing: all may."""
-        chosen = None if where is None else self._store.where(where)
-        live: dict[int, NDArray[np.uint8]] = {}
-        for i, segment in enumerate(self._store.segments):
-            if chosen is not None:
-                live[i] = chosen[segment.number].astype(np.uint8)
-            elif segment.removed is not None:
-                live[i] = (~segment.removed).astype(np.uint8)
-        return live
+        # Another thread may look at another moment.
+        proposer = self._proposer
+        if proposer is None or proposer.views != tuple(views):
+            proposer = self._proposer = FaissProposer(views)
+        return proposer
 
 
 def _checked_radius(radius: float) -> float:
@@ -682,6 +789,13 @@ def _checked_radius(radius: float) -> float:
     if not 0 <= float(radius) < np.inf:
         raise ValueError(f"radius must be a distance of at least 0, got {radius!r}")
     return float(radius)
+
+
+def _checked_shape(grid: Sequence[int]) -> tuple[int, ...]:
+    shape = _validate.checked_grid(grid, "grid")
+    if math.prod(shape) > MOST_PIXELS:
+        raise ValueError(f"grid must have fewer than 2**31 pixels, got shape {shape}")
+    return shape
 
 
 def _text_of(measure: Measure | None) -> dict[str, str] | None:
@@ -696,7 +810,7 @@ def _frame(store: Store) -> Frame:
     """Return grid and measure of a store."""
     settings = store.settings
     try:
-        grid = tuple(int(side) for side in settings["grid"])
+        grid = _checked_shape(settings["grid"])
         stored = settings["measure"]
         measure = None
         if stored is not None:
@@ -707,5 +821,13 @@ def _frame(store: Store) -> Frame:
     return Frame(grid, measure)
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files of a folder; those that a writer deletes meanwhile don't count.
+
+    O(files).
+    """
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total

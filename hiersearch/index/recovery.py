@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from hiersearch.index import catalogue
 from hiersearch.index._files import sync_folder
-from hiersearch.index._lock import WriterLock
+from hiersearch.index._lock import LOCK, WriterLock
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
 from hiersearch.index.errors import Damage, DamageError, FormatError
-from hiersearch.index.folder import check_is_index
+from hiersearch.index.folder import SEGMENTS, check_is_index
 from hiersearch.index.ids import Id, IdTable
 from hiersearch.index.segment import Progress, Segment
-from hiersearch.index.snapshot import ATTEMPTS
+from hiersearch.index.snapshot import ATTEMPTS, open_file
 
 SET_ASIDE = "set-aside"
 """Folder for files that a recovery leaves out; nothing ever deletes them."""
@@ -47,17 +47,20 @@ def inspect(folder: Path, progress: Progress | None = None) -> list[Damage]:
     """
     generation = -1
     for _ in range(ATTEMPTS):
-        damages: list[Damage] = []
+        damages = [Damage(str(one), "is a folder") for one in _folders_as_files(folder, LOCK)]
         try:
             check_is_index(folder)
             state = catalogue.load(folder)
         except DamageError as error:
-            files = sorted((folder / "segments").glob("*.seg"))
-            return [error.damage, *_inspect_segments(dict.fromkeys(files), progress)[0]]
+            files = sorted((folder / SEGMENTS).glob("*.seg"))
+            damages += [error.damage, *_inspect_segments(dict.fromkeys(files), progress)[0]]
+            return damages
         try:
             catalogue.read_check(folder)
         except DamageError as error:
-            damages.append(error.damage)
+            # A creation may have been killed before it wrote its check; the first commit does.
+            if state.generation or os.path.lexists(folder / catalogue.CHECK):
+                damages.append(error.damage)
         expected = {folder / segment_name(row.number): row for row in state.segments}
         found, is_missing = _inspect_segments(expected, progress)
         # A writer may have replaced segments since the catalogue was read: look again.
@@ -71,7 +74,7 @@ def _inspect_segments(
     expected: dict[Path, SegmentRow] | dict[Path, None], progress: Progress | None
 ) -> tuple[list[Damage], bool]:
     """Return the damage of segment files and whether one is missing."""
-    sizes = {path: path.stat().st_size if path.exists() else 0 for path in expected}
+    sizes = {path: _n_bytes(path) for path in expected}
     total, before = sum(sizes.values()), 0
     damages: list[Damage] = []
     is_missing = False
@@ -83,7 +86,7 @@ def _inspect_segments(
                 progress(start + done, total)
 
         try:
-            segment = Segment.open(path, checksum=None if row is None else row.checksum)
+            segment = open_file(path, None if row is None else row.checksum)
             damages += segment.verify(report)
         except DamageError as error:
             damages.append(error.damage)
@@ -92,6 +95,19 @@ def _inspect_segments(
             is_missing = True
         before += sizes[path]
     return damages, is_missing
+
+
+def _n_bytes(path: Path) -> int:
+    """Return the size of a file, 0 for one that a writer has just deleted."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _folders_as_files(folder: Path, *names: str) -> list[Path]:
+    """Return what should be a file of an index and is a folder."""
+    return [folder / name for name in names if (folder / name).is_dir()]
 
 
 def recover(folder: Path) -> Recovery:
@@ -114,23 +130,36 @@ def recover(folder: Path) -> Recovery:
     """
     with contextlib.suppress(DamageError):
         check_is_index(folder)
+    # Nobody can hold a lock that is a folder.
+    _set_aside(folder, _folders_as_files(folder, LOCK))
     lock = WriterLock(folder)
     try:
+        _set_aside(folder, _folders_as_files(folder, catalogue.CHECK, catalogue.JOURNAL))
         state = _readable_state(folder)
         removals_known = state is not None
         rows = None if state is None else {_file(folder, row): row for row in state.segments}
-        segments, left_out = _opened(sorted(rows or (folder / "segments").glob("*.seg")), rows)
+        segments, left_out = _opened(sorted(rows or (folder / SEGMENTS).glob("*.seg")), rows)
         if state is None:
             state = _rebuilt(folder, segments)
-            _set_aside(folder, [folder / catalogue.CATALOGUE])
+            _set_aside(folder, [folder / catalogue.CATALOGUE, folder / catalogue.JOURNAL])
         else:
             state = _restricted(state, {segment.facts["number"] for segment in segments})
         kept = [_file(folder, row) for row in state.segments]
-        _set_aside(folder, set((folder / "segments").glob("*.seg")).difference(kept))
+        _set_aside(folder, set((folder / SEGMENTS).glob("*.seg")).difference(kept))
+        _make_segments_folder(folder)
+        # A journal that is left belongs to the old catalogue, which was read with it.
+        (folder / catalogue.JOURNAL).unlink(missing_ok=True)
         catalogue.write_anew(folder, state)
     finally:
         lock.release()
     return Recovery(tuple(row.number for row in state.segments), tuple(left_out), removals_known)
+
+
+def _make_segments_folder(folder: Path) -> None:
+    segments = folder / SEGMENTS
+    if segments.exists() and not segments.is_dir():
+        _set_aside(folder, [segments])
+    segments.mkdir(exist_ok=True)
 
 
 def _file(folder: Path, row: SegmentRow) -> Path:
@@ -151,8 +180,7 @@ def _opened(
     segments, left_out = [], []
     for path in paths:
         try:
-            checksum = None if rows is None else rows[path].checksum
-            segment = Segment.open(path, checksum=checksum)
+            segment = open_file(path, None if rows is None else rows[path].checksum)
             if segment_name(segment.facts["number"]) != f"segments/{path.name}":
                 raise DamageError(Damage(str(path), "is another segment than its name says"))
             segments.append(segment)
@@ -189,7 +217,7 @@ def _rebuilt(folder: Path, segments: Sequence[Segment]) -> CatalogueState:
         )
         for segment in kept
     ]
-    files = [int(path.stem) for path in (folder / "segments").glob("*.seg") if path.stem.isdigit()]
+    files = [int(path.stem) for path in (folder / SEGMENTS).glob("*.seg") if path.stem.isdigit()]
     return CatalogueState(
         settings=newest["settings"],
         generation=newest["generation"] + 1,
@@ -220,13 +248,13 @@ def _older_versions(newest_first: Iterable[Segment]) -> dict[int, NDArray[np.boo
 
 def _set_aside(folder: Path, files: Iterable[Path]) -> None:
     """Move files where nothing looks for them, under names that are not taken."""
-    there = [path for path in files if path.exists()]
+    there = [path for path in dict.fromkeys(files) if os.path.lexists(path)]
     if not there:
         return
     target = folder / SET_ASIDE
     target.mkdir(exist_ok=True)
     for path in there:
         free = (target / f"{path.name}{end}" for end in ("", *(f".{i}" for i in range(1, 10**6))))
-        os.replace(path, next(name for name in free if not name.exists()))
+        os.replace(path, next(name for name in free if not os.path.lexists(name)))
     sync_folder(target)
     sync_folder(folder)

@@ -44,7 +44,7 @@ def write_segment(
     chunk_bytes: Mapping[str, int] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> tuple[int, int]:
-    """Write a segment file durably: it appears under its name whole, or not at all. O(bytes).
+    """Write a new segment file durably. O(bytes). Until it is whole it has no header.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ def write_segment(
     ------
     TypeError, ValueError
         If an array has no dimension, is made of Python objects, or its pieces do not fit.
+    FileExistsError
+        If the file is there already; it stays as it is.
     OSError
         If the file cannot be written.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class StoredSegment:
         cls, folder: Path, row: SegmentRow, removed: NDArray[np.bool_] | None
     ) -> StoredSegment:
         """Open the segment that a row of the catalogue names."""
-        data = Segment.open(folder / catalogue.segment_name(row.number), checksum=row.checksum)
+        data = open_file(folder / catalogue.segment_name(row.number), row.checksum)
         return cls(row.number, row.entries, data, removed, IdTable(data), MetadataTable(data))
 
     @property
@@ -81,6 +82,26 @@ class StoredSegment:
         return self.ids.sound() & self.metadata.sound()
 
 
+def open_file(path: Path, checksum: int | None) -> Segment:
+    """Open a segment file; a folder in its place, or a device that fails, is damage, too.
+
+    Raises
+    ------
+    FormatError, DamageError, FileNotFoundError
+        As :meth:`Segment.open` does.
+    """
+    try:
+        return Segment.open(path, checksum=checksum)
+    except NotADirectoryError as error:
+        raise DamageError(Damage(str(path), "is missing")) from error
+    except OSError as error:
+        if path.is_dir():
+            raise DamageError(Damage(str(path), "is a folder")) from error
+        if error.errno != errno.EIO:
+            raise
+        raise DamageError(Damage(str(path), f"can't be read: {error.strerror}")) from error
+
+
 def open_snapshot(folder: Path) -> tuple[CatalogueState, tuple[StoredSegment, ...]]:
     """Read the catalogue and open the segments that it names.
 
@@ -90,6 +111,8 @@ def open_snapshot(folder: Path) -> tuple[CatalogueState, tuple[StoredSegment, ..
         If the folder is no index, or of a newer format.
     DamageError
         If the catalogue, the head of a segment, or a file that should be there is not sound.
+    TimeoutError
+        If a writer replaces segments faster than they can be opened.
     """
     generation = -1
     for _ in range(ATTEMPTS):
@@ -102,7 +125,7 @@ def open_snapshot(folder: Path) -> tuple[CatalogueState, tuple[StoredSegment, ..
             if state.generation == generation:
                 raise DamageError(Damage(str(error.filename), "is missing")) from error
             generation = state.generation
-    raise DamageError(Damage(str(folder), "its segments were replaced faster than they open"))
+    raise TimeoutError(f"{folder}: its segments are replaced faster than they can be opened")
 
 
 def opened(

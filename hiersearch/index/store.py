@@ -3,13 +3,16 @@
 ``catalogue.sqlite`` alone says what exists; ``segments/`` holds immutable files of arrays;
 ``writer.lock`` keeps to one writer. A commit writes and syncs a segment, then makes one SQLite
 transaction. The store knows nothing of partitions.
+
+A segment is created, never replaced, and the catalogue says within the transaction that nobody else
+has committed meanwhile: where the lock fails, the second writer is refused and nothing is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.index import catalogue, conditions
-from hiersearch.index._files import explained, sync_folder
+from hiersearch.index._files import fail
 from hiersearch.index._lock import WriterLock
 from hiersearch.index.batch import Arrays, Batch, checked_batch, write_batch
-from hiersearch.index.catalogue import CatalogueState, Change, segment_name
-from hiersearch.index.errors import Damage
-from hiersearch.index.folder import check_empty, check_is_index, delete_left_overs
+from hiersearch.index.catalogue import CatalogueState, Change, SegmentRow, segment_name
+from hiersearch.index.errors import Damage, DamageError, IndexLockedError, OvertakenError
+from hiersearch.index.folder import (
+    SEGMENTS,
+    check_is_index,
+    delete_left_overs,
+    make_index,
+    withdraw,
+)
 from hiersearch.index.ids import Id, checked_id
 from hiersearch.index.metadata import json_text
 from hiersearch.index.recovery import Recovery, inspect, recover
@@ -43,7 +52,8 @@ class Store:
     """A folder of entries: an id, metadata, and rows of arrays that the caller understands.
 
     Make one with :meth:`create` or :meth:`open`. What was opened for reading stays as it was
-    whatever a writer does meanwhile. One thread at a time may write.
+    whatever a writer does meanwhile. Any thread may write: the others wait. A process that was
+    forked from the one that opened a store may read it, and must open it again to write.
 
     Examples
     --------
@@ -73,8 +83,13 @@ class Store:
         self._segments = {segment.number: segment for segment in segments}
         self._lock = lock
         self._closed = False
+        self._turn = threading.RLock()
+        # True while a commit runs.
+        self._committing = False
         # True while a commit runs, and after one whose end is not known.
         self._unsettled = False
+        # What another writer's commit was noticed by: from then on this one knows too little.
+        self._overtaken: OvertakenError | None = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Store:
@@ -91,27 +106,18 @@ class Store:
         ------
         ValueError
             If the folder holds something already.
+        IndexLockedError
+            If another process is making a store there.
         OSError
-            If it cannot be written.
+            If it cannot be written. What was there before is left as it was.
         """
         folder = Path(path)
         json_text(settings, "settings")
-        check_empty(folder)
-        made = not folder.exists()
-        lock = None
         try:
-            with explained("creating it", folder):
-                (folder / "segments").mkdir(parents=True, exist_ok=True)
-                lock = WriterLock(folder)
-                catalogue.create(folder, settings)
-                sync_folder(folder.absolute().parent)
-            return cls(folder, catalogue.load(folder), (), lock)
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            if made:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+            state, lock = make_index(folder, settings)
+        except OSError as error:
+            fail(error, "creating it", folder, "left the folder as it was")
+        return cls(folder, state, (), lock)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], writable: bool = False) -> Store:
@@ -124,7 +130,7 @@ class Store:
         DamageError
             If the catalogue or the head of a segment is damaged: see :meth:`recover`.
         IndexLockedError
-            If it is opened for writing while another process writes.
+            If it is opened for writing while it is open for writing, here or in another process.
         OSError
             If it is opened for writing and the folder is read-only.
         """
@@ -136,18 +142,34 @@ class Store:
         try:
             store = cls(folder, *open_snapshot(folder), lock)
             catalogue.renew_check(folder, store._state)
-            delete_left_overs(folder, store._state)
+            # Copying tools leave empty folders out.
+            (folder / SEGMENTS).mkdir(exist_ok=True)
+            delete_left_overs(folder)
         except BaseException:
             lock.release()
             raise
         return store
 
     def close(self) -> None:
-        """Let go of the files and the lock. Views that were handed out stay valid."""
-        self._closed = True
-        self._segments = {}
-        if self._lock is not None:
-            self._lock.release()
+        """Let go of the files and the lock. Views that were handed out stay valid.
+
+        Waits for a commit of another thread to end.
+
+        Raises
+        ------
+        ValueError
+            If it is called in the middle of a commit by what is being committed.
+        """
+        # A forked child must not wait for a thread that it does not have.
+        with self._turn if self._is_ours else contextlib.nullcontext():
+            if self._committing and self._is_ours:
+                raise ValueError(
+                    f"the store can't be closed in the middle of a commit: {self.path}"
+                )
+            self._closed = True
+            self._segments = {}
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Store:
         return self
@@ -179,8 +201,12 @@ class Store:
 
     @property
     def writable(self) -> bool:
-        """Whether the store was opened for writing."""
-        return self._lock is not None and not self._closed
+        """Whether the store was opened for writing, by this process."""
+        return self._lock is not None and self._is_ours and not self._closed
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._lock is None or self._lock.pid == os.getpid()
 
     @property
     def segments(self) -> tuple[StoredSegment, ...]:
@@ -269,6 +295,33 @@ class Store:
 
     # --- writing ----------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Let no other thread write meanwhile: for changes that depend on what there is.
+
+        Raises
+        ------
+        ValueError
+            If the store is closed, open for reading only, or in the middle of a commit.
+        IndexLockedError
+            If this is a forked child of the process that opened it, or somebody else wrote it.
+        """
+        # First: a forked child must not wait for a thread that it does not have.
+        self._check_writable()
+        with self._turn:
+            self._check_writable()
+            if self._committing:
+                raise ValueError(
+                    f"the store can't be written in the middle of a commit: {self.path}"
+                )
+            if self._unsettled:
+                self._settle()
+            try:
+                yield
+            finally:
+                # Whatever interrupted a commit, at whatever line.
+                self._committing = False
+
     def append(
         self,
         ids: Sequence[Id | None],
@@ -303,14 +356,16 @@ class Store:
         TypeError, ValueError
             If an id, metadata or an array is not what it should be, or an id is there already.
             Nothing is written.
+        IndexLockedError
+            If this process may not write it (any more), see :meth:`writing`. Nothing was changed.
         OSError
             If there is no space left or the disk fails. The store is as it was.
         """
-        self._prepare_to_write()
-        gone = self._checked_places(removing)
-        places = {(number, p) for number, positions in gone.items() for p in positions.tolist()}
-        batch = checked_batch(self._state, self.segments, ids, metadata, places)
-        added = self._change("adding", batch, arrays, chunk_bytes, removed=gone)
+        with self.writing():
+            gone = self._checked_places(removing)
+            places = {(number, p) for number, which in gone.items() for p in which.tolist()}
+            batch = checked_batch(self._state, self.segments, ids, metadata, places)
+            added = self._change("adding", batch, arrays, chunk_bytes, removed=gone)
         assert added is not None
         return added
 
@@ -324,10 +379,10 @@ class Store:
         OSError
             If there is no space left or the disk fails. The store is as it was.
         """
-        self._prepare_to_write()
-        gone = self._checked_places(places)
-        if gone:
-            self._change("removing", removed=gone)
+        with self.writing():
+            gone = self._checked_places(places)
+            if gone:
+                self._change("removing", removed=gone)
 
     def replace(
         self,
@@ -343,22 +398,23 @@ class Store:
         Parameters and errors are those of :meth:`append`; without ``ids`` nothing comes in their
         place and None is returned. Readers that have the old segments open keep them.
         """
-        self._prepare_to_write()
-        dropped = tuple(self._number_of(segment) for segment in old)
-        kept = [segment for segment in self.segments if segment.number not in dropped]
-        batch = checked_batch(self._state, kept, ids, metadata) if len(ids) else None
-        return self._change("compacting", batch, arrays, chunk_bytes, dropped=dropped)
+        with self.writing():
+            dropped = tuple(self._number_of(segment) for segment in old)
+            kept = [segment for segment in self.segments if segment.number not in dropped]
+            batch = checked_batch(self._state, kept, ids, metadata) if len(ids) else None
+            return self._change("compacting", batch, arrays, chunk_bytes, dropped=dropped)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"the store is closed: {self.path}")
 
-    def _prepare_to_write(self) -> None:
+    def _check_writable(self) -> None:
         self._check_open()
         if self._lock is None:
             raise ValueError(f"the store is open for reading only: {self.path}")
-        if self._unsettled:
-            self._settle()
+        if self._overtaken is not None:
+            raise OvertakenError(str(self._overtaken)) from self._overtaken
+        self._lock.check()
 
     def _number_of(self, segment: StoredSegment) -> int:
         if segment.number not in self._segments:
@@ -389,22 +445,78 @@ class Store:
         removed: Mapping[int, NDArray[np.int64]] | None = None,
     ) -> StoredSegment | None:
         """Write the segment, commit, and show the new state."""
+        generation = self._state.generation
+        try:
+            with self._settling():
+                return self._committed(batch, arrays or {}, chunk_bytes, dropped, removed or {})
+        except IndexLockedError:
+            raise
+        except OSError as error:
+            if self._unsettled:
+                outcome = "may have happened or not: open the index again to see"
+            elif self._state.generation == generation:
+                outcome = "left the index as it was"
+            elif batch is None:
+                return None
+            else:
+                # The device failed when all was done.
+                return self._segments[self._state.segments[-1].number]
+            fail(error, action, self.path, outcome)
+
+    def _committed(
+        self,
+        batch: Batch | None,
+        arrays: Arrays,
+        chunk_bytes: Mapping[str, int] | None,
+        dropped: tuple[int, ...],
+        removed: Mapping[int, NDArray[np.int64]],
+    ) -> StoredSegment | None:
+        row = added = own = None
+        if batch is not None:
+            row = write_batch(self.path, self._state, batch, arrays, chunk_bytes, dropped)
+            own = self._written(row)
+
+        def last_look() -> None:
+            nonlocal added
+            assert self._lock is not None
+            self._lock.check()
+            if row is not None:
+                added = self._opened(row)
+
         next_id = self._state.next_id if batch is None else batch.next_id
-        with explained(action, self.path), self._settling():
-            row = added = None
-            if batch is not None:
-                row = write_batch(self.path, self._state, batch, arrays or {}, chunk_bytes, dropped)
-                added = StoredSegment.open(self.path, row, None)
-            change = Change(next_id, row, dropped, removed or {})
-            state = catalogue.commit(self.path, self._state, change)
-            # The state last: while it is the old one, settling after an interruption loads both.
-            self._segments = self._segments_after(state, change, added)
-            self._state = state
-            for number in dropped:
-                # A file that stays is deleted when a writer opens the store next.
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path / segment_name(number))
+        change = Change(next_id, row, dropped, removed)
+        try:
+            state = catalogue.commit(self.path, self._state, change, last_look)
+        except OvertakenError:
+            if row is not None and own is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    withdraw(self.path, row.number, own)
+            raise
+        # The state last: while it is the old one, settling after an interruption loads both.
+        self._segments = self._segments_after(state, change, added)
+        self._state = state
+        for number in dropped:
+            # A file that stays is deleted when a writer opens the store next.
+            with contextlib.suppress(OSError):
+                os.unlink(self.path / segment_name(number))
         return added
+
+    def _written(self, row: SegmentRow) -> os.stat_result:
+        """Return what tells the file of a segment that was just written from any other."""
+        try:
+            return (self.path / segment_name(row.number)).stat()
+        except FileNotFoundError as error:
+            raise self._meddled() from error
+
+    def _opened(self, row: SegmentRow) -> StoredSegment:
+        """Open a segment that is about to be committed; nobody may have touched it."""
+        try:
+            return StoredSegment.open(self.path, row, None)
+        except (DamageError, FileNotFoundError) as error:
+            raise self._meddled() from error
+
+    def _meddled(self) -> OvertakenError:
+        return OvertakenError(f"{self.path} is being changed by another writer: open it again")
 
     def _segments_after(
         self, state: CatalogueState, change: Change, added: StoredSegment | None
@@ -420,15 +532,22 @@ class Store:
     @contextlib.contextmanager
     def _settling(self) -> Iterator[None]:
         """Whatever interrupts a commit, show afterwards what the catalogue says came of it."""
-        self._unsettled = True
+        self._unsettled = self._committing = True
         try:
             yield
+        except OvertakenError as error:
+            # What lies there may be the other writer's.
+            self._overtaken = error
+            raise
         except BaseException:
             # Should this fail as well, the next change tries again.
             with contextlib.suppress(OSError, ValueError):
                 self._settle()
             raise
-        self._unsettled = False
+        else:
+            self._unsettled = False
+        finally:
+            self._committing = False
 
     def _settle(self) -> None:
         state = catalogue.load(self.path)
@@ -436,5 +555,5 @@ class Store:
             segments = opened(self.path, state.segments, state.removed)
             self._segments = {segment.number: segment for segment in segments}
             self._state = state
-        delete_left_overs(self.path, state)
+        delete_left_overs(self.path)
         self._unsettled = False

@@ -29,3 +29,8 @@ def in_slices(function: Callable[[slice], Result], n: int, least: int) -> list[R
     if parts == 1:
         return [function(slices[0])]
     return list(pool().map(function, slices))
+
+
+# A forked child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)

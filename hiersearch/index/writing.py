@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.entries import Entry
+from hiersearch.index.errors import DamageError
 from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import CHUNKS, Cuts, View, arranged
 from hiersearch.index.packing import Frame, Packed, packed
@@ -74,15 +75,16 @@ def write(
 ) -> StoredSegment:
     """Write entries, which are checked, as one segment, in one commit."""
     arrays, order = segment_arrays(frame, entries)
-    # Automatic ids follow the order in which entries came, not that of the blocks.
-    ids = _numbered([entry.id for entry in entries], store)
-    return store.append(
-        [ids[i] for i in order],
-        [entries[i].metadata for i in order],
-        arrays,
-        chunk_bytes=CHUNKS,
-        removing=removing,
-    )
+    with store.writing():
+        # Automatic ids follow the order in which entries came, not that of the blocks.
+        ids = _numbered([entry.id for entry in entries], store)
+        return store.append(
+            [ids[i] for i in order],
+            [entries[i].metadata for i in order],
+            arrays,
+            chunk_bytes=CHUNKS,
+            removing=removing,
+        )
 
 
 def segment_arrays(
@@ -149,50 +151,84 @@ def write_hierarchy(
     return list(ids)
 
 
-def merge_small(store: Store, frame: Frame, view: Callable[[int], View]) -> None:
-    """Merge segments where many of one order of size have come together."""
-    while True:
-        orders: dict[int, list[StoredSegment]] = {}
-        for segment in store.segments:
-            if segment.n_entries <= LARGEST_MERGED:
-                orders.setdefault(int(math.log(segment.n_entries, FEW)), []).append(segment)
-        many = [segments for segments in orders.values() if len(segments) >= FEW]
-        if not many:
-            return
-        _merge(store, frame, many[0], view)
+def merge_small(
+    store: Store, frame: Frame, view: Callable[[StoredSegment], View], unsound: set[int]
+) -> None:
+    """Merge segments where many of one order of size have come together.
+
+    ``unsound`` holds the numbers of segments that were found damaged: they stay as they are, for
+    a repair. The first that is found now is raised in the end, when the others are merged.
+    """
+    first: DamageError | None = None
+    while many := _mergeable(store.segments, unsound):
+        try:
+            _merge(store, frame, many, view)
+        except DamageError as error:
+            damaged = {s.number for s in many if str(s.data.path) == error.damage.file}
+            if not damaged:
+                raise
+            unsound |= damaged
+            first = first or error
+    if first is not None:
+        raise first
+
+
+def waiting(segments: Sequence[StoredSegment]) -> int:
+    """Return how many small segments should have been merged. O(segments)."""
+    return len(_mergeable(segments, set()))
+
+
+def _mergeable(segments: Sequence[StoredSegment], unsound: set[int]) -> list[StoredSegment]:
+    """Return segments of one order of size, where there are many."""
+    orders: dict[int, list[StoredSegment]] = {}
+    for segment in segments:
+        if segment.n_entries <= LARGEST_MERGED and segment.number not in unsound:
+            orders.setdefault(int(math.log(segment.n_entries, FEW)), []).append(segment)
+    return next((found for found in orders.values() if len(found) >= FEW), [])
 
 
 def compact(
     store: Store,
     frame: Frame,
-    view: Callable[[int], View],
+    view: Callable[[StoredSegment], View],
     memory: int,
     progress: Callable[[int], None] | None,
 ) -> None:
     """Rewrite segments into as few as memory allows, without removed entries."""
-    groups: list[list[StoredSegment]] = []
-    size = 0
-    for segment in store.segments:
-        n_bytes = sum(segment.data.unchecked(name).nbytes for name in segment.data.names)
-        if not groups or size + n_bytes > memory:
-            groups.append([])
-            size = 0
-        groups[-1].append(segment)
-        size += n_bytes
     done = 0
-    for group in groups:
-        if len(group) > 1 or group[0].removed is not None:
-            _merge(store, frame, group, view)
+    # The groups stay: what is added meanwhile is left alone.
+    for numbers in _groups(store.segments, memory):
+        with store.writing():
+            group = [segment for segment in store.segments if segment.number in numbers]
+            if len(group) > 1 or any(segment.removed is not None for segment in group):
+                _merge(store, frame, group, view)
         done += sum(segment.n_live for segment in group)
         if progress is not None:
             progress(done)
 
 
+def _groups(segments: Sequence[StoredSegment], memory: int) -> list[set[int]]:
+    """Return the numbers of segments that together take about so many bytes."""
+    groups: list[set[int]] = []
+    size = 0
+    for segment in segments:
+        n_bytes = sum(segment.data.unchecked(name).nbytes for name in segment.data.names)
+        if not groups or size + n_bytes > memory:
+            groups.append(set())
+            size = 0
+        groups[-1].add(segment.number)
+        size += n_bytes
+    return groups
+
+
 def _merge(
-    store: Store, frame: Frame, segments: Sequence[StoredSegment], view: Callable[[int], View]
+    store: Store,
+    frame: Frame,
+    segments: Sequence[StoredSegment],
+    view: Callable[[StoredSegment], View],
 ) -> None:
     """Put one segment in the place of several."""
-    views = [view(segment.number) for segment in segments]
+    views = [view(segment) for segment in segments]
     chosen = [np.flatnonzero(segment.live) for segment in segments]
     ids: list[Any] = []
     objects: list[Any] = []

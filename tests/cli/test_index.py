@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from scipy.io import savemat
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.hierarchy.ucm import ucm
 from hiersearch.index.resample import resampled, resampled_labels
+from hiersearch.index.segment import Segment
 from hiersearch.metric import distance
 from hiersearch.partitions import Partition, SoftPartition
 from hiersearch.partitions.files import read_image, read_label_map
@@ -535,6 +537,46 @@ def test_nothing_goes_if_one_id_is_unknown(shelf, tmp_path):
     copy = copied(shelf, tmp_path)
     refused(index("remove", copy, "crop-0-0-0", "crop-9"), "no entry with the id 'crop-9'")
     assert parsed(index("info", copy, "--json"))["entries"] == 12
+
+
+def test_several_are_removed_in_one_commit(shelf, tmp_path):
+    copy = tmp_path / "index"
+    shutil.copytree(shelf / "crops", copy)
+    before = parsed(index("info", copy, "--json"))["generation"]
+    summary = parsed(index("remove", copy, "crop-0-0-0", "crop-0-0-1", "crop-64-0-2", "--json"))
+    assert (len(summary["removed"]), summary["entries"]) == (3, 9)
+    assert parsed(index("info", copy, "--json"))["generation"] == before + 1
+
+
+@pytest.mark.filterwarnings("ignore::hiersearch.index.errors.MergingWarning")
+def test_a_merge_that_fails_is_a_warning(shelf, tmp_path):
+    copy = tmp_path / "index"
+    assert index("create", copy, "--grid", "64x64").exit_code == 0
+    one = next((shelf / "maps").iterdir())
+    for number in range(15):
+        assert index("add", copy, one, "--prefix", f"{number}/").exit_code == 0
+    old = copy / "segments" / "00000004.seg"
+    content = bytearray(old.read_bytes())
+    content[Segment.open(old)._arrays["masses"].offset + 1] ^= 1
+    old.write_bytes(content)
+    added = index("add", copy, one, "--prefix", "15/", "--json")
+    assert added.exit_code == 0
+    assert "hiersearch: warning: all is added, but small segments could not be" in added.stderr
+    assert parsed(added)["added"] == 1
+    assert "00000004.seg" in parsed(added)["merging"]
+    told = index("info", copy)
+    assert "16 small segments wait to be merged" in " ".join(told.stdout.split())
+    assert index("compact", copy).exit_code == 2
+    assert index("repair", copy).exit_code == 0
+    assert index("compact", copy).exit_code == 0
+    assert "merging" not in index("info", copy).stdout
+
+
+@pytest.mark.parametrize("grid", ["65536x65536", "2000x2000x2000"])
+def test_a_grid_that_is_too_large_leaves_nothing(tmp_path, grid):
+    made = index("create", tmp_path / "a" / "index", "--grid", grid)
+    assert refused(made, "grid must have fewer than 2**31 pixels")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_info_in_both_forms(shelf):

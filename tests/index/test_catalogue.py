@@ -17,7 +17,7 @@ SETTINGS = {"grid": [128, 192], "name": "nuclei"}
 @pytest.fixture
 def folder(tmp_path):
     """A catalogue after a few commits, one of each kind."""
-    catalogue.create(tmp_path, SETTINGS)
+    catalogue.write_anew(tmp_path, catalogue.empty(SETTINGS))
     changes = (
         Change(5, SegmentRow(1, 5, 640, 0xDEADBEEF, 1)),
         Change(9, SegmentRow(2, 4, 600, 7, 2), removed={1: np.array([3])}),
@@ -129,6 +129,28 @@ def test_a_cut_is_noticed(folder, length):
         catalogue.load(folder)
 
 
+@pytest.mark.parametrize("n_bytes", [1, 100, 4096, 8192])
+@pytest.mark.parametrize("checked", [True, False])
+def test_bytes_that_were_appended_are_noticed(folder, n_bytes, checked):
+    path = folder / CATALOGUE
+    whole = path.read_bytes()
+    if not checked:
+        (folder / CHECK).unlink()
+    path.write_bytes(whole + bytes(n_bytes))
+    message = f"must have {len(whole)} bytes, has {len(whole) + n_bytes}"
+    with pytest.raises(DamageError, match=rf"catalogue\.sqlite: {message}"):
+        catalogue.load(folder)
+
+
+@pytest.mark.parametrize("what", ["missing", "a folder"])
+def test_a_catalogue_that_is_no_file_is_damage(folder, what):
+    (folder / CATALOGUE).unlink()
+    if what == "a folder":
+        (folder / CATALOGUE).mkdir()
+    with pytest.raises(DamageError, match=rf"catalogue\.sqlite: is {what}"):
+        catalogue.load(folder)
+
+
 # --- the check file -------------------------------------------------------------------------
 
 
@@ -172,7 +194,7 @@ def test_every_flip_and_cut_of_the_check_is_reported_and_keeps_nobody_from_readi
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "FORMAT_VERSION", 2)
-    catalogue.create(tmp_path, SETTINGS)
+    catalogue.write_anew(tmp_path, catalogue.empty(SETTINGS))
     monkeypatch.undo()
     with pytest.raises(FormatError, match="must have index format version 1, got 2: a newer hier"):
         catalogue.load(tmp_path)

@@ -1,8 +1,14 @@
 """What goes into an index comes back; changes are commits; what does not fit is refused."""
 
+import contextlib
 import errno
 import json
 import os
+import shutil
+import sys
+import threading
+import warnings
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -13,9 +19,13 @@ from hypothesis import strategies as st
 from hiersearch import Partition
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.index import catalogue
+from hiersearch.index.conditions import selected
 from hiersearch.index.entries import Entry
-from hiersearch.index.errors import FormatError, IndexLockedError
+from hiersearch.index.errors import FormatError, IndexLockedError, MergingWarning
 from hiersearch.index.index import PartitionIndex
+from hiersearch.index.segment import Segment
+from hiersearch.index.store import Store
+from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
     MEASURES,
@@ -474,3 +484,268 @@ def test_label_maps_of_floating_type_say_what_to_do(tmp_path):
         for use, name in ((index.add, "labels"), (index.search, "query")):
             with pytest.raises(TypeError, match=rf"array of float64: .* as {name}.astype\(int\)"):
                 use(np.zeros((2, 2)))
+
+
+# --- merging is best effort -----------------------------------------------------------------
+
+
+def flip(folder, number):
+    """Flip a bit of the bounds of a segment, which merging reads."""
+    file = folder / "segments" / f"{number:08}.seg"
+    stored = Segment.open(file)._arrays["masses"]
+    content = bytearray(file.read_bytes())
+    content[stored.offset + 1] ^= 1
+    file.write_bytes(content)
+
+
+def add_one(index, number):
+    index.add(HALVES + number % 3, f"n{number}")
+
+
+def add_some(index, number):
+    index.add_many([Entry(HALVES + number % 3, f"n{number}")])
+
+
+def update_one(index, number):
+    index.update("n0", HALVES * 2)
+
+
+def add_cuts(index, number):
+    tree = random_tree(np.random.default_rng(number), 3, GRID)
+    index.add_hierarchy(tree, f"n{number}", thresholds=[np.inf])
+
+
+@pytest.mark.parametrize("change", [add_one, add_some, update_one, add_cuts])
+def test_what_was_asked_for_is_done_whatever_becomes_of_merging(tmp_path, change):
+    path = tmp_path / "index"
+    with PartitionIndex.create(path, GRID) as index:
+        for number in range(15):
+            add_one(index, number)
+    flip(path, 4)
+    with PartitionIndex.open(path, "r+") as index:
+        assert (len(index._store.segments), index.info()["merging"]) == (15, None)
+        with pytest.warns(MergingWarning, match=r"is done, but small .*00000004\.seg") as told:
+            change(index, 15)
+        assert told[0].filename == __file__
+        expected = 15 + (change is not update_one)
+        assert (len(index), len(index._store.segments)) == (expected, 16)
+        assert "00000004.seg" in index.info()["merging"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            add_one(index, 16)
+        # The others go on being merged: the damaged one stays as it is, for a repair.
+        assert [segment.number for segment in index._store.segments] == [4, 18]
+        assert "00000004.seg" in index.merging
+    PartitionIndex.repair(path)
+    with PartitionIndex.open(path) as index:
+        assert (index.verify(), index.merging, len(index)) == ([], None, expected + 1)
+
+
+def test_a_disk_that_is_full_when_segments_are_merged(tmp_path, monkeypatch):
+    path = tmp_path / "index"
+    with PartitionIndex.create(path, GRID) as index:
+        for number in range(15):
+            add_one(index, number)
+        replace = Store.replace
+
+        def full(self, *arguments, **options):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "write", no_space)
+                return replace(self, *arguments, **options)
+
+        monkeypatch.setattr(Store, "replace", full)
+        with pytest.warns(MergingWarning, match="is done, but small .* no space left on the dev"):
+            add_one(index, 15)
+        assert "n15" in index
+    # Who opens it next learns that something waits.
+    with PartitionIndex.open(path) as index:
+        assert index.info()["merging"].startswith("16 small segments wait to be merged")
+    monkeypatch.undo()
+    with PartitionIndex.open(path, "r+") as index:
+        add_one(index, 16)
+        assert (len(index._store.segments), index.merging) == (1, None)
+
+
+def no_space(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- grids that can't be --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("grid", "error", "message"),
+    [
+        ((65536, 65536), ValueError, "grid must have fewer than 2**31 pixels, got shape (65536, 6"),
+        ((1, 2**31), ValueError, "grid must have fewer than 2**31 pixels"),
+        ((1.5, 4), TypeError, "grid must be whole numbers, got (1.5, 4)"),
+        ((4.0, 4), TypeError, "grid must be whole numbers, got (4.0, 4)"),
+        (("4", "4"), TypeError, "grid must be whole numbers, got ('4', '4')"),
+        ((True, 4), TypeError, "grid must be whole numbers, got (True, 4)"),
+        ((0, 4), ValueError, "grid must have at least one pixel, got shape (0, 4)"),
+        ((4,), ValueError, "grid must be 2-D (H, W) or 3-D (D, H, W), got shape (4,)"),
+    ],
+)
+def test_grids_that_can_not_be_are_refused_before_anything_is_written(
+    tmp_path, grid, error, message
+):
+    with pytest.raises(error) as caught:
+        PartitionIndex.create(tmp_path / "a" / "index", grid)
+    assert message in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_there_is_no_memory_for_is_not_created(tmp_path, monkeypatch):
+    def too_large(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("hiersearch.index.index.Frame", too_large)
+    with pytest.raises(MemoryError):
+        PartitionIndex.create(tmp_path / "index", (40000, 40000))
+    assert os.listdir(tmp_path) == []
+
+
+# --- searches beside a writer ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_segments(tmp_path_factory):
+    """Thirty entries, and ten of which one, nearest to HALVES, was removed."""
+    rng = np.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("two segments") / "index"
+    with PartitionIndex.create(folder, GRID) as index:
+        index.add_many([Entry(random_labels(rng, GRID), i, {"k": 1}) for i in range(30)])
+        others = [Entry(random_labels(rng, GRID), 100 + i, {"k": 1}) for i in range(9)]
+        index.add_many([Entry(HALVES, "gone", {"k": 1}), *others])
+        index.remove("gone")
+    return folder
+
+
+LOOKS = {
+    "search": lambda index: pairs_of(index.search(HALVES, 40)),
+    "search where": lambda index: pairs_of(index.search(HALVES, 40, where={"k": 1})),
+    "search_radius": lambda index: pairs_of(index.search_radius(HALVES, 0.5)),
+    "search_many": lambda index: [pairs_of(r) for r in index.search_many([HALVES] * 3, 40)],
+    "duplicates": lambda index: index.duplicates(0.3),
+    "get": lambda index: index.get(107).tolist(),
+    "metadata": lambda index: index.metadata(107),
+    "info": lambda index: index.info()["entries"],
+    "ids": lambda index: index.ids(),
+    "verify": lambda index: index.verify(),
+}
+WRITES = {
+    "compact": lambda index: index.compact(),
+    "remove": lambda index: index.remove_many([3, 100, 101]),
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "write"),
+    [("search", "compact"), ("search where", "compact"), ("search", "remove"), ("get", "compact")],
+)
+def test_a_look_at_an_index_sees_it_before_a_write_or_after_it(tmp_path, two_segments, look, write):
+    check_looks(tmp_path, two_segments, look, write, range(0, 1000, 11))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("look", LOOKS)
+def test_any_look_at_an_index_sees_it_before_a_write_or_after_it(
+    tmp_path, two_segments, look, write
+):
+    check_looks(tmp_path, two_segments, look, write, range(1000))
+
+
+def check_looks(tmp_path, folder, look, write, lines):
+    """Let a writer in at each of some lines that a look comes by in the index's own module."""
+    shutil.copytree(folder, tmp_path / "before")
+    with PartitionIndex.open(tmp_path / "before", "r+") as index:
+        before = LOOKS[look](index)
+        WRITES[write](index)
+        after = LOOKS[look](index)
+    for line in lines:
+        copy = tmp_path / str(line)
+        shutil.copytree(folder, copy)
+        with PartitionIndex.open(copy, "r+") as index, at_line(line, index, write) as came:
+            found = LOOKS[look](index)
+        assert found in (before, after)
+        if not came[0]:
+            break
+    assert line > 0
+
+
+@contextlib.contextmanager
+def at_line(number, index, write):
+    """Write in another thread while this one is at a line of index.py."""
+    came = [False]
+    left = number
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("hiersearch/index/index.py"):
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0 and not came[0]:
+                came[0] = True
+                writer = threading.Thread(target=WRITES[write], args=(index,))
+                writer.start()
+                writer.join()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield came
+    finally:
+        sys.settrace(None)
+
+
+def test_a_condition_is_evaluated_once_for_many_queries(index, monkeypatch):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return selected(*arguments)
+
+    monkeypatch.setattr("hiersearch.index.index.selected", counted)
+    found = index.search_many([HALVES] * 5, where={"k": 2})
+    assert [[one.id for one in result] for result in found] == [["halves"]] * 5
+    assert len(calls) == 1
+
+
+def test_files_that_a_writer_deletes_while_their_sizes_are_summed(index, monkeypatch):
+    is_file = Path.is_file
+    gone = index.path / "segments" / "00000001.seg"
+
+    def then_deleted(self):
+        found = is_file(self)
+        if self == gone:
+            self.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", then_deleted)
+    assert index.info()["bytes"]["total"] > 0
+
+
+def test_threads_may_write_through_one_index(index):
+    errors = []
+
+    def write(number):
+        try:
+            for i in range(4):
+                index.add(HALVES, f"{number}/{i}", {"k": i})
+                index.update(f"{number}/{i}", HALVES * 3)
+            index.compact()
+            index.remove(f"{number}/0")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(index) == 2 + 9
+    assert index.verify() == []
+    assert index.metadata("2/3") == {"k": 3}

@@ -1,7 +1,9 @@
 """A damaged store is described in full, and opens again with all that is sound."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +189,94 @@ def test_segments_with_damaged_chunks_are_kept_and_their_sound_entries_known(tmp
                         (stored.id_at(i), stored.metadata_at(i))
             (copy / "catalogue.sqlite").unlink()
             assert Store.recover(copy).segments == (1,)
+
+
+# --- files that are gone, and folders in their place ----------------------------------------
+
+
+def in_its_place(file):
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    (file / "inside").write_text("mine")
+
+
+def nowhere(file):
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("lost", [Path.unlink, in_its_place, nowhere])
+def test_whatever_became_of_the_catalogue_it_is_rebuilt_and_nothing_deleted(path, lost):
+    lost(path / "catalogue.sqlite")
+    assert "catalogue.sqlite: is " in str(Store.inspect(path)[0])
+    with pytest.raises(DamageError, match=r"catalogue\.sqlite: is "):
+        Store.open(path)
+    assert Store.recover(path).segments == (1, 2, 5)
+    assert versions(path) == BEFORE | {"a": 1}
+    assert Store.inspect(path) == []
+    aside = path / "set-aside" / "catalogue.sqlite"
+    assert aside.is_dir() == (lost is in_its_place)
+    assert aside.is_symlink() == (lost is nowhere)
+    assert lost is not in_its_place or (aside / "inside").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["catalogue.crc", "catalogue.sqlite-journal", "writer.lock", "segments/00000002.seg"],
+)
+def test_a_folder_in_the_place_of_a_file_is_named_and_set_aside(path, name):
+    in_its_place(path / name)
+    assert [str(damage) for damage in Store.inspect(path)] == [f"{path / name}: is a folder"]
+    found = Store.recover(path)
+    assert found.removals_known
+    assert found.segments == ((1, 5) if "seg" in name else (1, 2, 5))
+    assert Store.inspect(path) == []
+    assert (path / "set-aside" / name.rpartition("/")[2] / "inside").read_text() == "mine"
+    with Store.open(path, writable=True) as store:
+        store.append(["new"], [{"v": 6}], {})
+    assert versions(path)["new"] == 6
+
+
+@pytest.mark.parametrize("place", ["nothing", "a file"])
+def test_a_lost_folder_of_segments_is_made_again(path, place):
+    shutil.rmtree(path / "segments")
+    if place == "a file":
+        (path / "segments").write_text("mine")
+    with pytest.raises(DamageError, match=r"00000001\.seg: is missing"):
+        Store.open(path)
+    found = Store.recover(path)
+    assert (found.segments, found.removals_known, len(found.left_out)) == ((), True, 3)
+    assert place == "nothing" or (path / "set-aside" / "segments").read_text() == "mine"
+    with Store.open(path, writable=True) as store:
+        assert store.append(["new"], [{"v": 6}], {}).number == 6
+    assert versions(path) == {"new": 6}
+
+
+def test_a_device_that_can_not_read_a_segment_is_damage(path, monkeypatch):
+    opened = Segment.open
+
+    def failing(file, **options):
+        if file.name == "00000002.seg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+        return opened(file, **options)
+
+    monkeypatch.setattr(Segment, "open", failing)
+    assert "00000002.seg: can't be read: Input/output error" in str(Store.inspect(path)[0])
+    assert Store.recover(path).segments == (1, 5)
+
+
+def test_a_segment_that_a_writer_deletes_while_its_size_is_asked_for(path, monkeypatch):
+    # Between the listing of files and the look at each.
+    file = segment_file(path, 2)
+    stat = Path.stat
+
+    def deleting(self, **options):
+        if self == file:
+            file.unlink(missing_ok=True)
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", deleting)
+    assert [str(damage) for damage in Store.inspect(path)] == [f"{file}: is missing"]
 
 
 # --- what can't be recovered ----------------------------------------------------------------

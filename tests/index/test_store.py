@@ -1,10 +1,12 @@
 """The store keeps what was committed, by id, for one writer and any number of readers."""
 
+import errno
 import os
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hiersearch.index import catalogue
 from hiersearch.index import ids as ids_module
 from hiersearch.index.errors import DamageError, FormatError, IndexLockedError
 from hiersearch.index.store import Store
@@ -376,17 +379,19 @@ def test_a_missing_catalogue_is_named(store, path):
     assert [str(d) for d in Store.inspect(path)] == [f"{path}/catalogue.sqlite: is missing"]
 
 
-def test_what_a_killed_writer_left_is_deleted_by_the_next(store, path):
+def test_what_a_killed_writer_left_is_deleted_by_the_next_and_nothing_else(store, path):
+    foreign = ["12345678.seg", "notes.txt"]
     store.append(["a"], [None], values(1))
     store.close()
-    left = ["00000002.seg", "00000003.seg.tmp"]
-    for name in left:
-        (path / "segments" / name).write_bytes(b"half-written")
-    (path / "segments" / "notes.txt").write_text("not ours")
+    (path / "segments" / "00000002.seg").write_bytes(b"half-written")
+    (path / "catalogue.crc.0123abcd.tmp").write_bytes(b"half-written")
+    for name in foreign:
+        (path / "segments" / name).write_text("not ours")
     assert len(Store.open(path)) == 1
     assert Store.inspect(path) == []
     with Store.open(path, writable=True) as again:
-        assert sorted(os.listdir(path / "segments")) == ["00000001.seg", "notes.txt"]
+        assert sorted(os.listdir(path / "segments")) == ["00000001.seg", *foreign]
+        assert not list(path.glob("*.tmp"))
         assert again.append(["b"], [None], values(2)).number == 2
 
 
@@ -495,3 +500,100 @@ def test_a_folder_that_may_only_be_read(readable_by_all, killed_in_a_commit):
     assert lines[0] == "1 a 0"
     assert "the index may not be written to, it can only be opened for reading" in lines[1]
     assert "writing is not permitted" in lines[2]
+
+
+# --- threads --------------------------------------------------------------------------------
+
+
+def test_threads_that_write_wait_for_each_other(store, path):
+    errors = []
+
+    def write(number):
+        try:
+            for i in range(5):
+                store.append([f"{number}/{i}"], [None], values(10 * number + i))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    expected = {f"{number}/{i}": (10 * number + i, {}) for number in range(3) for i in range(5)}
+    assert contents(store) == contents(Store.open(path)) == expected
+    assert store.generation == 15
+
+
+def test_closing_waits_for_the_commit_of_another_thread(store, path):
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly():
+        begun.set()
+        go.wait(60)
+        yield np.array([1])
+
+    writer = threading.Thread(target=lambda: store.append(["a"], [None], {"x": slowly()}))
+    closer = threading.Thread(target=store.close)
+    writer.start()
+    begun.wait(60)
+    closer.start()
+    go.set()
+    writer.join()
+    closer.join()
+    assert contents(Store.open(path)) == {"a": (1, {})}
+    with Store.open(path, writable=True) as again:
+        assert again.generation == 1
+
+
+def test_nothing_else_is_written_in_the_middle_of_a_commit(store):
+    def closing():
+        with pytest.raises(ValueError, match="can't be closed in the middle of a commit"):
+            store.close()
+        with pytest.raises(ValueError, match="can't be written in the middle of a commit"):
+            store.append(["b"], [None], values(2))
+        yield np.array([1])
+
+    store.append(["a"], [None], {"x": closing()})
+    store.append(["b"], [None], values(2))
+    assert contents(store) == {"a": (1, {}), "b": (2, {})}
+
+
+# --- what is told of a commit ---------------------------------------------------------------
+
+
+def failing_after(commit):
+    def committed_and_failing(*arguments):
+        commit(*arguments)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return committed_and_failing
+
+
+def test_a_commit_that_stands_is_acknowledged_whatever_fails_afterwards(store, path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "commit", failing_after(catalogue.commit))
+        assert store.append(["a", "b"], [None] * 2, values(1, 2)).all_ids() == ["a", "b"]
+        store.remove([store.find("b")])
+    store.append(["c"], [None], values(3))
+    assert contents(store) == contents(Store.open(path)) == {"a": (1, {}), "c": (3, {})}
+
+
+def test_a_commit_of_which_nothing_is_known_is_not_said_to_be_undone(store, path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "commit", failing_after(catalogue.commit))
+        patched.setattr(catalogue, "load", failing_after(catalogue.load))
+        told = "the device reports an error: adding may have happened or not: open the index again"
+        with pytest.raises(OSError, match=told):
+            store.append(["a"], [None], values(1))
+    store.append(["b"], [None], values(2))
+    assert contents(store) == {"a": (1, {}), "b": (2, {})}
+
+
+def test_a_writer_makes_a_folder_that_a_copy_left_out(store, path):
+    store.close()
+    (path / "segments").rmdir()
+    with Store.open(path, writable=True) as again:
+        again.append(["a"], [None], values(1))
+    assert contents(Store.open(path)) == {"a": (1, {})}
