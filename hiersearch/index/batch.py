@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index import ids, metadata
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
+from hiersearch.index.columns import STORE_COLUMNS, chunks_of
 from hiersearch.index.ids import Id
 from hiersearch.index.segment_writer import write_segment
 from hiersearch.index.snapshot import Place, StoredSegment, find_many
@@ -132,7 +133,7 @@ def write_batch(
     checksum, n_bytes = write_segment(
         folder / segment_name(number),
         {**batch.arrays, **arrays},
-        chunk_bytes={**ids.CHUNKS, **metadata.CHUNKS, **(chunk_bytes or {})},
+        chunk_bytes={**chunks_of(STORE_COLUMNS), **(chunk_bytes or {})},
         facts=facts,
     )
     return SegmentRow(number, len(batch.ids), n_bytes, checksum, generation)

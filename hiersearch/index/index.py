@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +17,13 @@ from hiersearch.device.choice import Work as DeviceWork
 from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import joining, repairing, writing
-from hiersearch.index.answering import Asked, raised
+from hiersearch.index.answering import Asked, Live, raised
+from hiersearch.index.columns import kind_of
 from hiersearch.index.conditions import Condition
 from hiersearch.index.device_search import DeviceSearch
 from hiersearch.index.device_work import search_work
 from hiersearch.index.entries import Entry
-from hiersearch.index.errors import Damage, FormatError
+from hiersearch.index.errors import Damage
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
 from hiersearch.index.proposals import FaissProposer, faiss_module
@@ -32,10 +31,11 @@ from hiersearch.index.repairing import Repair
 from hiersearch.index.resident import HeldViews
 from hiersearch.index.results import Pair, SearchResult, id_key
 from hiersearch.index.search import Search
+from hiersearch.index.settings import frame_of, settings_of
 from hiersearch.index.snapshot import Place
 from hiersearch.index.store import Store
 from hiersearch.metric.queries import PartitionLike, as_hard
-from hiersearch.partitions.partition import Measure, Partition, as_measure
+from hiersearch.partitions.partition import Partition, as_measure
 
 Id = int | str
 Proposals = Literal["tiles", "faiss"]
@@ -105,8 +105,7 @@ class PartitionIndex:
         """
         shape = _validate.checked_grid(tuple(grid), "grid")
         weights = None if measure is None else as_measure(measure, shape)
-        settings = {"grid": list(shape), "measure": _text_of(weights)}
-        return cls(Store.create(path, settings))
+        return cls(Store.create(path, settings_of(shape, weights)))
 
     @classmethod
     def open(
@@ -236,9 +235,7 @@ class PartitionIndex:
         sizes = {"runs": 0, "bounds": 0, "other": 0}
         for segment in segments:
             for name in segment.data.names:
-                shape = segment.data.shape(name)
-                n_bytes = int(np.prod(shape)) * segment.data.unchecked(name).dtype.itemsize
-                sizes[writing.kind_of(name)] += n_bytes
+                sizes[kind_of(name)] += segment.data.unchecked(name).nbytes
         return {
             "path": str(self.path),
             "grid": list(self.grid),
@@ -460,7 +457,7 @@ class PartitionIndex:
         See :mod:`hiersearch.index.search`. A query of affinities has no bounds: it scans.
         """
         k = _validate.checked_count(k, "k", 1)
-        return self._searched([query], k, None, where, approximate, device)[0]
+        return self._searched([query], k, None, self._chosen(where), approximate, device)[0]
 
     def search_radius(
         self,
@@ -478,7 +475,7 @@ class PartitionIndex:
             If ``radius`` is negative or not finite.
         """
         within = _checked_radius(radius)
-        return self._searched([query], None, within, where, False, device)[0]
+        return self._searched([query], None, within, self._chosen(where), False, device)[0]
 
     def search_many(
         self,
@@ -505,6 +502,7 @@ class PartitionIndex:
         """
         listed = list(queries)
         k = _validate.checked_count(k, "k", 1)
+        live = self._chosen(where) if listed else {}
         workers = os.cpu_count() or 1
         if threads is not None:
             workers = _validate.checked_count(threads, "threads", 1)
@@ -512,11 +510,11 @@ class PartitionIndex:
         self._all_views()
         place = resolved(device, self._device_work(len(listed)) if device == "auto" else None)
         if listed and not place.on_kernels:
-            return self._searched(listed, k, None, where, approximate, place.name)
+            return self._searched(listed, k, None, live, approximate, place.name)
         with ThreadPoolExecutor(workers) as pool:
             return list(
                 pool.map(
-                    lambda query: self._searched([query], k, None, where, approximate, "cpu")[0],
+                    lambda query: self._searched([query], k, None, live, approximate, "cpu")[0],
                     listed,
                 )
             )
@@ -560,18 +558,15 @@ class PartitionIndex:
         queries: Sequence[PartitionLike],
         k: int | None,
         radius: float | None,
-        where: Condition | None,
+        live: Live,
         approximate: bool,
         device: str,
     ) -> list[SearchResult]:
         """Search for some queries: one after the other on the CPU, together on another device."""
         place = resolved(device, self._device_work(len(queries)) if device == "auto" else None)
+        # Views first: that the grid is the entries' is known before a query is brought to it.
+        views = self._all_views()
         asked = Asked.all_of(queries, self._frame, k, radius)
-        if not len(self):
-            raise ValueError(
-                f"index must hold an entry to be searched, got an empty one: {self.path}"
-            )
-        views, live = self._all_views(), self._live(where)
         proposer = self._proposer_of(views)
         for one in asked:
             one.count_entries(views, live)
@@ -595,28 +590,58 @@ class PartitionIndex:
 
     # --- keeping ------------------------------------------------------------------------------
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+    def verify(
+        self, progress: Callable[[int, int], None] | None = None, *, deep: bool = False
+    ) -> list[Damage]:
         """Read everything on disk, decode every entry, and return what is damaged.
 
-        ``progress`` is called with the bytes read so far and the bytes there are.
+        Parameters
+        ----------
+        progress : function, optional
+            Called with the bytes done so far and the bytes there are to do.
+        deep : bool
+            Also recompute from the runs of every entry all that searches go by (Σ a², tile
+            bounds, masses, distances to pivots, radii of blocks), and compare: checksums tell
+            only that it is as it was written.
+
+        Returns
+        -------
+        list of Damage
+            Each names the file, and where it is known the array and the entry.
+
+        Notes
+        -----
+        O(bytes + runs); with ``deep`` as much as adding all entries again, in bounded memory.
         """
-        damages = self._store.verify(progress)
-        return damages if damages else repairing.undecodable(self._all_views())
+        damages = self._store.verify(repairing.first_half(progress) if deep else progress)
+        return damages if damages else self._wrong(deep, progress)
+
+    def _wrong(self, deep: bool, progress: Callable[[int, int], None] | None) -> list[Damage]:
+        """Return what is wrong although all bytes are as they were written."""
+        return repairing.wrong(
+            self._store.segments, lambda one: self._view(one.number), deep, progress
+        )
 
     @staticmethod
     def inspect(
-        path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        deep: bool = False,
     ) -> list[Damage]:
-        """Verify a folder that may be too damaged to be opened."""
-        damages = Store.inspect(path, progress)
+        """Verify a folder that may be too damaged to be opened; else as :meth:`verify`."""
+        damages = Store.inspect(path, repairing.first_half(progress) if deep else progress)
         if damages:
             return damages
         with PartitionIndex.open(path) as index:
-            return repairing.undecodable(index._all_views())
+            return index._wrong(deep, progress)
 
     @staticmethod
-    def repair(path: str | os.PathLike[str]) -> Repair:
+    def repair(path: str | os.PathLike[str], *, deep: bool = False) -> Repair:
         """Salvage what is sound of a damaged index; say what was kept and what was lost.
+
+        Segments with any damage are made anew from the runs of their entries; with ``deep`` those
+        are found, too, of which only :meth:`verify` with ``deep`` knows.
 
         Raises
         ------
@@ -625,7 +650,7 @@ class PartitionIndex:
         IndexLockedError, OSError
             If it cannot be written.
         """
-        return repairing.repair(Path(path), _frame)
+        return repairing.repair(Path(path), _frame, deep)
 
     # --- places -------------------------------------------------------------------------------
 
@@ -659,6 +684,14 @@ class PartitionIndex:
             self._views.pop(gone, None)
         return [self._view(number) for number in numbers]
 
+    def _chosen(self, where: Condition | None) -> Live:
+        """Return what may be an answer, as :meth:`_live`, of an index that may be searched."""
+        if not len(self):
+            raise ValueError(
+                f"index must hold an entry to be searched, got an empty one: {self.path}"
+            )
+        return self._live(where)
+
     def _live(self, where: Condition | None) -> dict[int, NDArray[np.uint8]]:
         """Return for each view's number 1 for the rows that may be answers; missing: all may."""
         chosen = None if where is None else self._store.where(where)
@@ -679,27 +712,9 @@ def _checked_radius(radius: float) -> float:
     return float(radius)
 
 
-def _text_of(measure: Measure | None) -> dict[str, str] | None:
-    """Return a measure as JSON."""
-    if measure is None:
-        return None
-    packed = zlib.compress(np.ascontiguousarray(measure).astype(measure.dtype.str).tobytes(), 9)
-    return {"dtype": measure.dtype.str, "zlib": base64.b64encode(packed).decode("ascii")}
-
-
 def _frame(store: Store) -> Frame:
     """Return grid and measure of a store."""
-    settings = store.settings
-    try:
-        grid = tuple(int(side) for side in settings["grid"])
-        stored = settings["measure"]
-        measure = None
-        if stored is not None:
-            packed = base64.b64decode(stored["zlib"])
-            measure = np.frombuffer(zlib.decompress(packed), np.dtype(stored["dtype"])).copy()
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise FormatError(f"{store.path} is no index of partitions: {error!r}") from None
-    return Frame(grid, measure)
+    return frame_of(store.settings, store.path)
 
 
 def _folder_bytes(folder: Path) -> int:
