@@ -62,3 +62,31 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"it has {name}, which is no number of JSON")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def stored_json(data: bytes | str) -> Any:
+    """Return what a JSON text says that this package wrote, or somebody in its place. O(bytes).
+
+    Quicker than :func:`parsed_json`: of a key that comes twice the last counts.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8, not JSON, nested too deep, or has NaN or an infinity, which are none.
+
+    Examples
+    --------
+    >>> stored_json(b'{"grid": [2, 3]}')
+    {'grid': [2, 3]}
+    """
+    try:
+        return _DECODER.decode(data.decode() if isinstance(data, bytes) else data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

@@ -121,20 +121,30 @@ def _shown(value: Any) -> str:
 
 
 @index.command()
-def verify(path: IndexPath, as_json: Quiet = False) -> None:
+def verify(
+    path: IndexPath,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also recompute from every entry all that searches go by."),
+    ] = False,
+    as_json: Quiet = False,
+) -> None:
     """Read all of an index and report damage; the exit code is 1 if there is any."""
     with progress_bar("Verifying", "MB", as_json) as report:
         from hiersearch.index.index import PartitionIndex
 
         damages = PartitionIndex.inspect(
-            path, lambda done, total: report(done / max(total, 1), done >> 20)
+            path, lambda done, total: report(done / max(total, 1), done >> 20), deep=deep
         )
     if as_json:
         write_json({"index": str(path), "sound": not damages, "damage": list(map(str, damages))})
     elif damages:
         for damage in damages:
             print_line(str(damage))
-        print_line(f"{path} is damaged: hiersearch index repair {path} salvages what is sound")
+        options = " --deep" if deep else ""
+        print_line(
+            f"{path} is damaged: hiersearch index repair {path}{options} salvages what is sound"
+        )
     else:
         print_line(f"{path} is sound")
     if damages:
@@ -142,12 +152,18 @@ def verify(path: IndexPath, as_json: Quiet = False) -> None:
 
 
 @index.command()
-def repair(path: IndexPath, as_json: Quiet = False) -> None:
+def repair(
+    path: IndexPath,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also mend what only verify --deep finds.")
+    ] = False,
+    as_json: Quiet = False,
+) -> None:
     """Make a damaged index usable again: what is sound is kept."""
     with progress("Repairing", as_json):
         from hiersearch.index.index import PartitionIndex
 
-        report = PartitionIndex.repair(path)
+        report = PartitionIndex.repair(path, deep=deep)
     if as_json:
         write_json(
             {

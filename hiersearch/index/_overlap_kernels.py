@@ -136,11 +136,13 @@ def overlap_bounds(
     query_squares: float,
     most_cells: int,
     out: NDArray[np.float64],
-) -> None:
-    """Write a lower bound of ρ for some rows of a collection.
+) -> int:
+    """Write a lower bound of ρ for some rows of a collection; return a row of unsound masses.
 
-    ``totals`` and ``units`` (tiles,) of the finest level; the query's masses at that level and at
-    the one above. Where the table of overlaps would have more than ``most_cells``, the bound is 0.
+    -1 is returned where all are sound. ``totals`` and ``units`` (tiles,) of the finest level; the
+    query's masses at that level and at the one above. Where the table of overlaps would have more
+    than ``most_cells``, the bound is 0. Nothing outside of a row's own stream is read or counted,
+    whatever its bytes are.
     """
     k = query_sizes.size
     most = 0
@@ -162,6 +164,7 @@ def overlap_bounds(
         n_touched = _overlaps(
             stream,
             int(np.int64(ends[row - 1])) if row > 0 else 0,
+            int(np.int64(ends[row])),
             n,
             n_parents,
             totals,
@@ -176,6 +179,8 @@ def overlap_bounds(
             touched,
             entry_side,
         )
+        if n_touched < 0:
+            return int(np.int64(row))
         for t in range(n_touched):
             cell = touched[t]
             i = cell // n
@@ -190,12 +195,14 @@ def overlap_bounds(
         for j in range(n):
             by_entry += _filled(entry_side[j])
         out[r] = query_squares + entry_squares[row] - 2 * min(by_query, by_entry)
+    return -1
 
 
 @compiled_part
 def _overlaps(
     code: NDArray[np.uint8],
     at: int,
+    end: int,
     n: int,
     n_parents: int,
     totals: NDArray[np.float64],
@@ -212,20 +219,28 @@ def _overlaps(
 ) -> int:
     """Add up what overlaps an entry's masses allow in ``table`` (k · n,), and its regions' sizes.
 
-    Return how many cells are not zero any more; their numbers are in ``touched``.
+    Return how many cells are not zero any more; their numbers are in ``touched``. -1 is returned
+    where ``code[at:end]`` is no stream of n regions.
     """
     width = region_width(n)
     n_touched = 0
     flags = at
     at += (n_parents + 7) >> 3
+    if at > end:
+        return -1
     for parent in range(n_parents):
         if (code[flags + (parent >> 3)] >> (parent & 7)) & 1:
+            # A region's number may be read from the bytes behind the last stream, no further.
             region = _read(code, at, width)
             at += width
+            if at > end or region >= n:
+                return -1
             first = parent_ends[parent - 1] if parent > 0 else 0
             for q in range(first, parent_ends[parent]):
                 cell = parent_regions[q] * n + region
                 if table[cell] == 0.0:
+                    if n_touched == touched.size:
+                        return -1
                     touched[n_touched] = cell
                     n_touched += 1
                 table[cell] += parent_masses[q]
@@ -238,6 +253,8 @@ def _overlaps(
         for quarter in range(4):
             if (two >> (4 * quarter)) & 15 == 15:
                 at += _COUNT_BYTES
+        if at > end:
+            return -1
         for quarter in range(4):
             count = (two >> (4 * quarter)) & 15
             if count == 0:
@@ -249,11 +266,15 @@ def _overlaps(
             first = query_ends[tile - 1] if tile > 0 else 0
             last = query_ends[tile]
             masses_at = at + count * width
+            if masses_at + count - 1 > end:
+                return -1
             left = totals[tile]
             unit = units[tile]
             for i in range(count):
                 region = _read(code, at, width)
                 at += width
+                if region >= n:
+                    return -1
                 if i + 1 < count:
                     byte = np.int64(code[masses_at])
                     masses_at += 1
@@ -267,6 +288,9 @@ def _overlaps(
                 for q in range(first, last):
                     cell = query_regions[q] * n + region
                     if table[cell] == 0.0:
+                        # A mass of zero would come here again and again.
+                        if n_touched == touched.size:
+                            return -1
                         touched[n_touched] = cell
                         n_touched += 1
                     table[cell] += min(query_masses[q], mass)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,11 @@ PATIENCE = 60.0
 """Seconds to wait while another process reads or commits, which takes milliseconds."""
 
 
+MOST_STEPS = 10**8
+"""Steps of SQLite's machine that opening and one transaction may take, and 100 for each byte."""
+_STEPS_BETWEEN = 10**5
+
+
 def _connection(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -25,6 +31,10 @@ def _connection(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+    # Trees that somebody made may lead in circles: SQLite is interrupted, which is damage.
+    turns = itertools.count(1)
+    most = (MOST_STEPS + 100 * (path.stat().st_size if path.exists() else 0)) // _STEPS_BETWEEN
+    connection.set_progress_handler(lambda: next(turns) > most, _STEPS_BETWEEN)
     try:
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA cell_size_check = ON")

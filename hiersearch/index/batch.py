@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index import ids, metadata
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
+from hiersearch.index.columns import STORE_COLUMNS, chunks_of
 from hiersearch.index.errors import OvertakenError
 from hiersearch.index.ids import Id
 from hiersearch.index.segment_writer import write_segment
@@ -140,7 +141,7 @@ def write_batch(
         checksum, n_bytes = write_segment(
             folder / name,
             {**batch.arrays, **arrays},
-            chunk_bytes={**ids.CHUNKS, **metadata.CHUNKS, **(chunk_bytes or {})},
+            chunk_bytes={**chunks_of(STORE_COLUMNS), **(chunk_bytes or {})},
             facts=facts,
         )
     except FileExistsError as error:

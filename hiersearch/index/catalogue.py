@@ -25,9 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._json import stored_json
 from hiersearch.index._files import new_file, replaced_file, write_all
 from hiersearch.index._lock import FORKING
 from hiersearch.index._sqlite import readable, writable
+from hiersearch.index.catalogue_rows import check_rows, check_schema, read_rows
 from hiersearch.index.errors import Damage, DamageError, FormatError, OvertakenError
 
 FORMAT_VERSION = 1
@@ -51,6 +53,8 @@ _TABLES = {
     "removals": "number, segment, positions",
 }
 _POSITION = np.dtype("<i4")
+_CHECK_BYTES = 1024
+"""More than the line of a check has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +191,9 @@ def load(folder: Path, *, whole: bool = True) -> CatalogueState:
 
 
 def _read(path: Path, connection: sqlite3.Connection) -> CatalogueState:
-    return _state(
-        path,
-        {
-            name: connection.execute(f"SELECT {columns} FROM {name} ORDER BY 1").fetchall()
-            for name, columns in _TABLES.items()
-        },
-    )
+    check_schema(path, connection, _SCHEMA)
+    n_bytes = _file_bytes(path, connection)
+    return _state(path, read_rows(path, connection, _TABLES, n_bytes))
 
 
 @contextlib.contextmanager
@@ -373,19 +373,25 @@ def _state(path: Path, tables: Mapping[str, list[tuple[Any, ...]]]) -> Catalogue
     digest = total % 2**64
     if written != f"{digest:016x}":
         raise DamageError(Damage(str(path), "the digest of its rows differs"))
+    check_rows(path, tables)
     segments = tuple(SegmentRow(*row) for row in tables["segments"])
     removed = {}
     entries = {row.number: row.entries for row in segments}
     for _, segment, positions in tables["removals"]:
         if segment not in removed:
             removed[segment] = np.zeros(entries[segment], np.bool_)
-        removed[segment][np.frombuffer(positions, _POSITION)] = True
+        gone = np.frombuffer(positions, _POSITION)
+        if gone.size and not 0 <= int(gone.min()) <= int(gone.max()) < entries[segment]:
+            what = f"removals of segment {segment} must be within 0..{entries[segment] - 1}"
+            raise DamageError(Damage(str(path), what))
+        removed[segment][gone] = True
     return CatalogueState(
-        settings=json.loads(facts["settings"]),
+        settings=stored_json(facts["settings"]),
         generation=facts["generation"],
         next_id=int(facts["next_id"]),
         next_segment=facts["next_segment"],
-        next_removal=facts["next_removal"],
+        # Catalogues that were recovered may say less.
+        next_removal=max([facts["next_removal"], *(row[0] + 1 for row in tables["removals"])]),
         segments=segments,
         removed=removed,
         digest=digest,
@@ -431,7 +437,8 @@ def read_check(folder: Path) -> Check:
     """
     path = folder / CHECK
     try:
-        text = path.read_bytes()
+        with open(path, "rb") as file:
+            text = file.read(_CHECK_BYTES)
     except FileNotFoundError as error:
         raise DamageError(Damage(str(path), "is missing")) from error
     except OSError as error:

@@ -208,12 +208,16 @@ def _unknown_key(key: str, segments: Sequence[Entries]) -> str:
     return f"condition names the key {key!r}, which no entry has: the keys are {listed}"
 
 
-def _keys(item: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key, value in item.items():
-        if isinstance(value, Mapping) and value:
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
+def _keys(item: Mapping[str, Any]) -> Iterable[str]:
+    # No recursion: an object may be nested as deep as JSON is read.
+    inner: list[tuple[str, Mapping[str, Any]]] = [("", item)]
+    while inner:
+        prefix, mapping = inner.pop()
+        for key, value in mapping.items():
+            if isinstance(value, Mapping) and value:
+                inner.append((f"{prefix}{key}.", value))
+            else:
+                yield prefix + key
 
 
 def parse_condition(text: str) -> dict[str, dict[str, Any]]:

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._validate import plain
+from hiersearch.index.columns import ID_ENDS as OFFSETS
+from hiersearch.index.columns import ID_HASHES as HASHES
+from hiersearch.index.columns import ID_PLACES as PLACES
+from hiersearch.index.columns import ID_TEXTS as TEXTS
+from hiersearch.index.columns import ID_VALUES as VALUES
+from hiersearch.index.columns import IS_TEXT
+from hiersearch.index.errors import DamageError
 from hiersearch.index.segment import Segment
 
 Id = int | str
-
-IS_TEXT, VALUES, OFFSETS, TEXTS = "store/id_kinds", "store/ids", "store/id_ends", "store/id_texts"
-HASHES, PLACES = "store/id_hashes", "store/id_places"
-CHUNKS = {IS_TEXT: 2**14, VALUES: 2**14, OFFSETS: 2**14, TEXTS: 2**14, HASHES: 2**20, PLACES: 2**14}
 
 _LOW, _HIGH = -(2**63), 2**63 - 1
 
@@ -90,12 +93,17 @@ def id_arrays(ids: Sequence[Id], hashes: NDArray[np.uint64]) -> dict[str, NDArra
 
 
 class IdTable:
-    """The ids of a segment, by position and by hash."""
+    """The ids of a segment, by position and by hash.
 
-    __slots__ = ("_segment",)
+    Whatever is read is checked before it is used: what does not fit together is a DamageError.
+    """
+
+    __slots__ = ("_ascends", "_segment")
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
+        # Whether the hashes were found to ascend.
+        self._ascends = False
 
     def __getitem__(self, position: int) -> Id:
         """Return the id at a position. O(1)."""
@@ -103,25 +111,39 @@ class IdTable:
         value = int(rows(VALUES, position, position + 1)[0])
         if not rows(IS_TEXT, position, position + 1)[0]:
             return value
-        start, stop = rows(OFFSETS, value, value + 2).tolist()
-        return rows(TEXTS, start, stop).tobytes().decode()
+        return self._text(self._segment.piece(OFFSETS, TEXTS, value), position)
 
     def all(self) -> list[Id]:
         """Return the ids of all positions. O(n)."""
-        array = self._segment.array
-        ids: list[Id] = array(VALUES).tolist()
-        offsets, texts = array(OFFSETS).tolist(), array(TEXTS).tobytes()
-        for position in np.flatnonzero(array(IS_TEXT)).tolist():
-            number = int(ids[position])
-            ids[position] = texts[offsets[number] : offsets[number + 1]].decode()
+        segment = self._segment
+        ids: list[Id] = segment.array(VALUES).tolist()
+        positions = np.flatnonzero(segment.array(IS_TEXT)).tolist()
+        if not positions:
+            return ids
+        ends, texts = segment.array(OFFSETS), segment.array(TEXTS).tobytes()
+        ascends = ends.size and ends[0] >= 0 and bool((ends[1:] >= ends[:-1]).all())
+        if not ascends or ends[-1] > len(texts):
+            raise segment.wrong(OFFSETS, f"must ascend within 0..{len(texts)}")
+        numbers = segment.array(VALUES)[positions]
+        if int(numbers.min()) < 0 or int(numbers.max()) >= ends.size - 1:
+            raise segment.wrong(VALUES, f"must number {ends.size - 1} texts where ids are text")
+        offsets = ends.tolist()
+        for position, number in zip(positions, numbers.tolist(), strict=True):
+            ids[position] = self._text(texts[offsets[number] : offsets[number + 1]], position)
         return ids
+
+    def _text(self, data: bytes, position: int) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise self._segment.wrong(TEXTS, f"must be UTF-8 in row {position}") from None
 
     def candidates(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return all pairs (index into ``wanted``, position) of equal hashes.
 
         ``wanted`` ascends. The shorter of the two lists is searched for in the longer one.
         """
-        hashes = self._segment.array(HASHES)
+        hashes = self._hashes()
         if wanted.size <= hashes.size:
             index, found = _equal_pairs(wanted, hashes)
         else:
@@ -129,20 +151,40 @@ class IdTable:
         if not index.size:
             return index, found
         self._segment.check_rows(PLACES, found)
-        return index, self._segment.unchecked(PLACES)[found]
+        places = self._segment.unchecked(PLACES)[found]
+        if int(places.min()) < 0 or int(places.max()) >= hashes.size:
+            raise self._segment.wrong(PLACES, f"must be within 0..{hashes.size - 1}")
+        return index, places
+
+    def _hashes(self) -> NDArray[np.uint64]:
+        hashes = self._segment.array(HASHES)
+        if not self._ascends:
+            if not bool((hashes[1:] >= hashes[:-1]).all()):
+                raise self._segment.wrong(HASHES, "must ascend")
+            self._ascends = True
+        return hashes
+
+    def check(self) -> None:
+        """Raise DamageError unless every id can be read and is found by its hash. O(n log n)."""
+        segment, ids = self._segment, self.all()
+        if len(set(ids)) < len(ids) or "" in ids:
+            raise segment.wrong(VALUES, "must be different ids, none of them empty")
+        places = segment.array(PLACES)
+        if not np.array_equal(np.sort(places), np.arange(len(ids))):
+            raise segment.wrong(PLACES, f"must hold each of 0..{len(ids) - 1} once")
+        if not np.array_equal(hashes_of(ids)[places], self._hashes()):
+            raise segment.wrong(HASHES, "must be the hashes of the ids")
 
     def sound(self) -> NDArray[np.bool_]:
         """Return which positions have an id that can be read from a damaged segment. O(n)."""
         segment = self._segment
         sound = segment.sound_rows(IS_TEXT) & segment.sound_rows(VALUES)
-        is_text, values = segment.unchecked(IS_TEXT), segment.unchecked(VALUES)
-        texts = np.flatnonzero(sound & (is_text != 0))
-        numbers = values[texts]
-        offsets = segment.unchecked(OFFSETS)
-        kept = segment.sound_rows(OFFSETS, numbers, numbers + 2)
-        starts, stops = offsets[numbers[kept]], offsets[numbers[kept] + 1]
-        kept[kept] = segment.sound_rows(TEXTS, starts, stops)
-        sound[texts] = kept
+        texts = np.flatnonzero(sound & (segment.unchecked(IS_TEXT) != 0))
+        for position in texts.tolist():
+            try:
+                self[position]
+            except DamageError:
+                sound[position] = False
         return sound
 
 

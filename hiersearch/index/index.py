@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import math
 import os
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,11 +21,12 @@ from hiersearch.device.choice import Work as DeviceWork
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import joining, repairing, writing
 from hiersearch.index.answering import Asked, Live, raised
+from hiersearch.index.columns import kind_of
 from hiersearch.index.conditions import Condition, selected
 from hiersearch.index.device_search import DeviceSearch
 from hiersearch.index.device_work import search_work
 from hiersearch.index.entries import Entry
-from hiersearch.index.errors import Damage, FormatError, MergingWarning
+from hiersearch.index.errors import Damage, MergingWarning
 from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
@@ -37,17 +35,16 @@ from hiersearch.index.repairing import Repair
 from hiersearch.index.resident import HeldViews
 from hiersearch.index.results import Pair, SearchResult, id_key
 from hiersearch.index.search import Search
+from hiersearch.index.settings import frame_of, settings_of
 from hiersearch.index.snapshot import StoredSegment, find_many
 from hiersearch.index.store import Store
 from hiersearch.metric.queries import PartitionLike, as_hard
-from hiersearch.partitions.partition import Measure, Partition, as_measure
+from hiersearch.partitions.partition import Partition, as_measure
 
 Id = int | str
 Proposals = Literal["tiles", "faiss"]
 MEMORY = 2**28
 """Bytes that entries waiting to be written may take."""
-MOST_PIXELS = 2**31 - 1
-"""Pixels of a grid: runs begin at numbers of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +131,11 @@ class PartitionIndex:
         OSError
             If it cannot be written.
         """
-        shape = _checked_shape(tuple(grid))
+        shape = _validate.checked_grid(tuple(grid), "grid")
         weights = None if measure is None else as_measure(measure, shape)
         # Made first: what there is no memory for is not created either.
         frame = Frame(shape, weights)
-        settings = {"grid": list(shape), "measure": _text_of(weights)}
-        return cls(Store.create(path, settings), frame=frame)
+        return cls(Store.create(path, settings_of(shape, weights)), frame=frame)
 
     @classmethod
     def open(
@@ -288,9 +284,7 @@ class PartitionIndex:
         sizes = {"runs": 0, "bounds": 0, "other": 0}
         for segment in segments:
             for name in segment.data.names:
-                shape = segment.data.shape(name)
-                n_bytes = int(np.prod(shape)) * segment.data.unchecked(name).dtype.itemsize
-                sizes[writing.kind_of(name)] += n_bytes
+                sizes[kind_of(name)] += segment.data.unchecked(name).nbytes
         return {
             "path": str(self.path),
             "grid": list(self.grid),
@@ -664,12 +658,9 @@ class PartitionIndex:
         place: Device,
     ) -> list[SearchResult]:
         """Search for some queries: one after the other on the CPU, together on another device."""
-        asked = Asked.all_of(queries, self._frame, k, radius)
-        if not moment.n_entries:
-            raise ValueError(
-                f"index must hold an entry to be searched, got an empty one: {self.path}"
-            )
+        # Views first: that the grid is the entries' is known before a query is brought to it.
         views, live = moment.views, moment.live
+        asked = Asked.all_of(queries, self._frame, k, radius)
         proposer = self._proposer_of(views)
         for one in asked:
             one.count_entries(views, live)
@@ -697,28 +688,56 @@ class PartitionIndex:
 
     # --- keeping ------------------------------------------------------------------------------
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+    def verify(
+        self, progress: Callable[[int, int], None] | None = None, *, deep: bool = False
+    ) -> list[Damage]:
         """Read everything on disk, decode every entry, and return what is damaged.
 
-        ``progress`` is called with the bytes read so far and the bytes there are.
+        Parameters
+        ----------
+        progress : function, optional
+            Called with the bytes done so far and the bytes there are to do.
+        deep : bool
+            Also recompute from the runs of every entry all that searches go by (Σ a², tile
+            bounds, masses, distances to pivots, radii of blocks), and compare: checksums tell
+            only that it is as it was written.
+
+        Returns
+        -------
+        list of Damage
+            Each names the file, and where it is known the array and the entry.
+
+        Notes
+        -----
+        O(bytes + runs); with ``deep`` as much as adding all entries again, in bounded memory.
         """
-        damages = self._store.verify(progress)
-        return damages if damages else repairing.undecodable(self._all_views())
+        damages = self._store.verify(repairing.first_half(progress) if deep else progress)
+        return damages if damages else self._wrong(deep, progress)
+
+    def _wrong(self, deep: bool, progress: Callable[[int, int], None] | None) -> list[Damage]:
+        """Return what is wrong although all bytes are as they were written."""
+        return repairing.wrong(self._store.segments, self._view, deep, progress)
 
     @staticmethod
     def inspect(
-        path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        deep: bool = False,
     ) -> list[Damage]:
-        """Verify a folder that may be too damaged to be opened."""
-        damages = Store.inspect(path, progress)
+        """Verify a folder that may be too damaged to be opened; else as :meth:`verify`."""
+        damages = Store.inspect(path, repairing.first_half(progress) if deep else progress)
         if damages:
             return damages
         with PartitionIndex.open(path) as index:
-            return repairing.undecodable(index._all_views())
+            return index._wrong(deep, progress)
 
     @staticmethod
-    def repair(path: str | os.PathLike[str]) -> Repair:
+    def repair(path: str | os.PathLike[str], *, deep: bool = False) -> Repair:
         """Salvage what is sound of a damaged index; say what was kept and what was lost.
+
+        Segments with any damage are made anew from the runs of their entries; with ``deep`` those
+        are found, too, of which only :meth:`verify` with ``deep`` knows.
 
         Raises
         ------
@@ -727,7 +746,7 @@ class PartitionIndex:
         IndexLockedError, OSError
             If it cannot be written.
         """
-        return repairing.repair(Path(path), _frame)
+        return repairing.repair(Path(path), _frame, deep)
 
     # --- moments ------------------------------------------------------------------------------
 
@@ -791,34 +810,9 @@ def _checked_radius(radius: float) -> float:
     return float(radius)
 
 
-def _checked_shape(grid: Sequence[int]) -> tuple[int, ...]:
-    shape = _validate.checked_grid(grid, "grid")
-    if math.prod(shape) > MOST_PIXELS:
-        raise ValueError(f"grid must have fewer than 2**31 pixels, got shape {shape}")
-    return shape
-
-
-def _text_of(measure: Measure | None) -> dict[str, str] | None:
-    """Return a measure as JSON."""
-    if measure is None:
-        return None
-    packed = zlib.compress(np.ascontiguousarray(measure).astype(measure.dtype.str).tobytes(), 9)
-    return {"dtype": measure.dtype.str, "zlib": base64.b64encode(packed).decode("ascii")}
-
-
 def _frame(store: Store) -> Frame:
     """Return grid and measure of a store."""
-    settings = store.settings
-    try:
-        grid = _checked_shape(settings["grid"])
-        stored = settings["measure"]
-        measure = None
-        if stored is not None:
-            packed = base64.b64decode(stored["zlib"])
-            measure = np.frombuffer(zlib.decompress(packed), np.dtype(stored["dtype"])).copy()
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise FormatError(f"{store.path} is no index of partitions: {error!r}") from None
-    return Frame(grid, measure)
+    return frame_of(store.settings, store.path)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,24 +14,25 @@ from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index._search_kernels import decode_rows, exact_overlaps
-from hiersearch.index.blocks import Blocks, blocks_of
-from hiersearch.index.errors import Damage, DamageError
-from hiersearch.index.packing import (
-    MIDDLE,
+from hiersearch.index.blocks import blocks_of
+from hiersearch.index.columns import (
     PADDING,
-    Frame,
-    Packed,
-    decoded,
-    ends_of,
-    run_code,
+    PARTITION_COLUMNS,
+    Known,
+    check_heads,
+    check_values,
+    chunks_of,
 )
+from hiersearch.index.errors import Damage, DamageError
+from hiersearch.index.packing import COARSE, MIDDLE, Frame, Packed, decoded, ends_of, run_code
+from hiersearch.index.segment import Segment
 from hiersearch.index.snapshot import StoredSegment
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery
 from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions.partition import Partition
 
-CHUNKS = {"code": 2**14, "values": 2**14, "tree_code": 2**14}
+CHUNKS = chunks_of(PARTITION_COLUMNS)
 """Bytes under one checksum where arrays are read piecewise; elsewhere the store's default."""
 LARGEST_TABLE = 2**19
 """Cells of a contingency table that are cleared for each row; larger tables are made singly."""
@@ -92,8 +94,8 @@ def arranged(
     for array in arrays.values():
         # As they will be when they are read: kernels are compiled for that.
         array.flags.writeable = False
-    arrays["ring"] = _rings(frame, arrays, blocks)
-    arrays["block_radii"] = _radii(frame, arrays, blocks)
+    arrays["ring"] = rings(frame, arrays, blocks.ends, blocks.pivots)
+    arrays["block_radii"] = radii(frame, arrays, blocks.ends, blocks.pivots)
     return arrays, order
 
 
@@ -111,47 +113,64 @@ def _values(parts: list[NDArray[Any]]) -> NDArray[Any]:
     raise AssertionError("labels are below 2**63")
 
 
-def _rings(frame: Frame, arrays: dict[str, NDArray[Any]], blocks: Blocks) -> NDArray[np.float64]:
-    """Exact ρ of each entry to its block's pivot."""
-    ring = np.empty(blocks.order.size)
+def rings(
+    frame: Frame,
+    arrays: Mapping[str, NDArray[Any]],
+    ends: NDArray[np.int32],
+    pivots: NDArray[np.int32],
+    first: int = 0,
+) -> NDArray[np.float64]:
+    """Return the exact ρ of entries to their block's pivot, for blocks that follow each other.
+
+    ``ends`` and ``pivots`` are those of the blocks, ``first`` is where the first of them begins.
+    """
+    ring = np.empty(int(ends[-1]) - first if ends.size else 0)
     squares = arrays["squares"]
-    begin = 0
-    for end, pivot in zip(blocks.ends.tolist(), blocks.pivots.tolist(), strict=True):
+    begin = first
+    for end, pivot in zip(ends.tolist(), pivots.tolist(), strict=True):
         rows = np.arange(begin, end, dtype=np.int32)
         if arrays["tree"][pivot] >= 0:
             # Nested: ρ is the difference of Σ a².
-            ring[begin:end] = np.abs(squares[begin:end] - squares[pivot])
+            found = np.abs(squares[begin:end] - squares[pivot])
         else:
             around = numbered_partition(frame, arrays, pivot)
             overlaps = overlaps_with(frame, arrays, rows, around)
-            ring[begin:end] = squares[begin:end] + squares[pivot] - 2 * overlaps
+            found = squares[begin:end] + squares[pivot] - 2 * overlaps
+        ring[begin - first : end - first] = found
         begin = end
     # Sums in floating point may come out below zero.
     return np.maximum(ring, 0.0)
 
 
-def _radii(frame: Frame, arrays: dict[str, NDArray[Any]], blocks: Blocks) -> NDArray[np.float32]:
-    """Largest tile distance of each block's members to its pivot, rounded up."""
+def radii(
+    frame: Frame,
+    arrays: Mapping[str, NDArray[Any]],
+    ends: NDArray[np.int32],
+    pivots: NDArray[np.int32],
+    first: int = 0,
+) -> NDArray[np.float32]:
+    """Return the largest tile distance of blocks' members to their pivot, rounded up."""
     middle = arrays["middle"]
-    owner = np.repeat(np.arange(blocks.ends.size), np.diff(blocks.ends, prepend=0))
-    pivots = blocks.pivots[owner]
-    errors = arrays["middle_errors"].astype(np.float64)
+    owner = np.repeat(np.arange(ends.size), np.diff(ends, prepend=first))
+    errors = arrays["middle_errors"]
     n_diagonal = frame.tiling.count(MIDDLE)
     reach = np.empty(owner.size)
     for begin in range(0, owner.size, 4096):
-        part = slice(begin, begin + 4096)
-        off = np.abs(middle[part].astype(np.int32) - middle[pivots[part]])
+        part = slice(first + begin, first + min(begin + 4096, owner.size))
+        around = pivots[owner[begin : begin + 4096]]
+        off = np.abs(middle[part].astype(np.int32) - middle[around])
         steps = off[:, :n_diagonal].sum(axis=1) + 2 * off[:, n_diagonal:].sum(axis=1)
-        reach[part] = steps * frame.pair_units[1] + errors[part] + errors[pivots[part]]
-    begins = np.concatenate([[0], blocks.ends[:-1]])
-    radii = np.maximum.reduceat(reach, begins).astype(np.float32)
-    above: NDArray[np.float32] = np.nextafter(radii, np.float32(np.inf))
+        own, others = errors[part].astype(np.float64), errors[around].astype(np.float64)
+        reach[begin : begin + 4096] = steps * frame.pair_units[1] + own + others
+    begins = np.concatenate([[0], ends[:-1] - first])
+    largest = np.maximum.reduceat(reach, begins).astype(np.float32)
+    above: NDArray[np.float32] = np.nextafter(largest, np.float32(np.inf))
     return above
 
 
 def overlaps_with(
     frame: Frame,
-    arrays: dict[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]],
     rows: NDArray[np.int32],
     query: Partition,
     file: str = _UNWRITTEN,
@@ -187,12 +206,12 @@ def overlaps_with(
         out,
     )
     if unsound >= 0:
-        raise _unsound(file, f"the code of entry {unsound}")
+        raise unsound_bytes(file, f"the code of entry {unsound}", "code")
     return out
 
 
 def numbered_partition(
-    frame: Frame, arrays: dict[str, NDArray[Any]], row: int, file: str = _UNWRITTEN
+    frame: Frame, arrays: Mapping[str, NDArray[Any]], row: int, file: str = _UNWRITTEN
 ) -> Partition:
     """Return the partition of a row's code, its regions in the order in which they appear."""
     begin = int(arrays["code_ends"][row - 1]) if row else 0
@@ -200,12 +219,48 @@ def numbered_partition(
     code = arrays["code"][begin : int(arrays["code_ends"][row])]
     runs = decoded(code, int(arrays["n_runs"][row]), n_regions, frame.grid)
     if runs is None:
-        raise _unsound(file, f"the code of entry {row}")
+        raise unsound_bytes(file, f"the code of entry {row}", "code")
     return Partition._of_runs(frame.grid, *runs, np.arange(n_regions), frame.measure)
 
 
-def _unsound(file: str, what: str) -> DamageError:
-    return DamageError(Damage(file, f"{what} is unsound"))
+def known_of(frame: Frame, n_entries: int) -> Known:
+    """Return the numbers that follow from an index, which the schema's conditions refer to."""
+    square = frame.total * frame.total
+    return {
+        "entries": n_entries,
+        "pixels": math.prod(frame.grid),
+        "largest square": square if isinstance(square, int) else square * (1 + 1e-9),
+        "coarse pairs": frame.n_pairs(COARSE),
+        "middle pairs": frame.n_pairs(MIDDLE),
+    }
+
+
+def _check_codes(data: Segment, arrays: dict[str, NDArray[Any]], frame: Frame) -> None:
+    """Check what ties the codes of a segment to its index.
+
+    A code has at least a bit for each row of the grid: so entries bear witness to the grid before
+    memory for it is taken.
+    """
+    if arrays["squares"].dtype != frame.prefix.dtype:
+        what = f"must be of type {frame.prefix.dtype} under the measure of the index"
+        raise data.wrong("squares", what)
+    is_code = arrays["tree"] < 0
+    for name, ends, coded in (
+        ("code_ends", arrays["code_ends"], is_code),
+        ("tree_code_ends", arrays["tree_code_ends"], np.True_),
+    ):
+        sizes = np.diff(ends, prepend=0)
+        sound = np.where(coded, 8 * sizes >= frame.rows, sizes == 0)
+        if not sound.all():
+            row = int(np.argmin(sound))
+            least = -(-frame.rows // 8) if name != "code_ends" or is_code[row] else 0
+            what = f"leaves {sizes[row]} bytes of code to row {row}, must leave at least {least}"
+            raise data.wrong(name, what)
+
+
+def unsound_bytes(file: str, what: str, array: str) -> DamageError:
+    """Return the error of bytes that were written and checked, but mean nothing."""
+    return DamageError(Damage(file, f"{what} can't be decoded", array))
 
 
 def _tree_arrays(trees: Sequence[MergeTree]) -> dict[str, NDArray[Any]]:
@@ -249,14 +304,25 @@ class View:
 
     @classmethod
     def of(cls, stored: StoredSegment, frame: Frame) -> View:
-        """Map a segment's arrays. O(bytes of the bounds), at the first time, for the checksums."""
+        """Map a segment's arrays. O(bytes of the bounds), at the first time, for the checksums.
+
+        Ids and metadata, and what is read piecewise, are not looked at.
+
+        Raises
+        ------
+        DamageError
+            If an array is damaged, or not what the schema says: see
+            :mod:`hiersearch.index.columns`. Kernels trust arrays from here on.
+        """
         view = cls(stored, frame)
         data = stored.data
-        for name in data.names:
-            if name in CHUNKS:
-                view.arrays[name] = data.unchecked(name)
-            elif not name.startswith(("id", "metadata")):
-                view.arrays[name] = data.array(name)
+        known = check_heads(data, PARTITION_COLUMNS, known_of(frame, stored.n_entries))
+        known["last tree"] = known["trees"] - 1
+        for column in PARTITION_COLUMNS:
+            read = data.array if column.chunk_bytes is None else data.unchecked
+            view.arrays[column.name] = read(column.name)
+        check_values(data, PARTITION_COLUMNS, view.arrays, known)
+        _check_codes(data, view.arrays, frame)
         view.value_begins = np.concatenate(
             [[0], np.cumsum(view.arrays["n_regions"], dtype=np.int64)]
         )
@@ -324,12 +390,17 @@ class View:
         values = self.stored.data.rows("values", first, last)
         # Regions are numbered in ascending order of their labels.
         order = np.argsort(values, kind="stable")
+        labels = values[order]
+        if (labels[1:] == labels[:-1]).any():
+            # As a label map it would be another partition than searches compare.
+            what = f"gives one label to two regions of entry {row}"
+            raise self.stored.data.wrong("values", what)
         rank = np.empty(values.size, np.int32)
         rank[order] = np.arange(values.size, dtype=np.int32)
         return replace(
             numbered,
             run_labels=rank[numbered.run_labels],
-            label_values=values[order],
+            label_values=labels,
             sizes=numbered.sizes[order],
         )
 
@@ -372,7 +443,7 @@ class View:
 
         bad = max(in_slices(decode, coded.size, ROWS_A_THREAD))
         if bad >= 0:
-            raise _unsound(self.file, f"the code of entry {bad}")
+            raise unsound_bytes(self.file, f"the code of entry {bad}", "code")
         squares, measure = arrays["squares"][rows], frame.measure
         return RunArrays._unchecked(
             frame.grid, starts, labels, ends, n_regions.astype(np.int32), squares, measure
@@ -389,15 +460,22 @@ class View:
         n_leaves = int(arrays["tree_leaves"][number])
         runs = decoded(code, int(arrays["tree_runs"][number]), n_leaves, grid)
         if runs is None:
-            raise _unsound(self.file, f"the code of hierarchy {number}")
-        first = int(arrays["tree_leaves"][:number].sum())
+            raise unsound_bytes(self.file, f"the code of hierarchy {number}", "tree_code")
+        first = int(arrays["tree_leaves"][:number].sum(dtype=np.int64))
         leaf_of = arrays["tree_order"][first : first + n_leaves]
+        if not np.array_equal(np.sort(leaf_of), np.arange(n_leaves)):
+            what = f"the order of the leaves of hierarchy {number}"
+            raise unsound_bytes(self.file, what, "tree_order")
         numbered = Partition._of_runs(grid, runs[0], leaf_of[runs[1]], np.arange(n_leaves), None)
         node = int(arrays["tree_node_ends"][number - 1]) if number else 0
         nodes = slice(node, int(arrays["tree_node_ends"][number]))
-        tree = MergeTree.from_parents(
-            arrays["tree_parents"][nodes], arrays["tree_altitudes"][nodes], numbered.labels()
-        )
+        try:
+            tree = MergeTree.from_parents(
+                arrays["tree_parents"][nodes], arrays["tree_altitudes"][nodes], numbered.labels()
+            )
+        except ValueError as error:
+            what = f"hierarchy {number} is none: {error}"
+            raise DamageError(Damage(self.file, what, "tree_parents")) from None
         with _TREES:
             self.trees[number] = tree
             if len(self.trees) > KEPT_TREES:

@@ -11,11 +11,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._json import stored_json
 from hiersearch._validate import plain
+from hiersearch.index.columns import METADATA_CODES as CODES
+from hiersearch.index.columns import METADATA_ENDS as ENDS
+from hiersearch.index.columns import METADATA_TEXTS as TEXTS
+from hiersearch.index.errors import DamageError
 from hiersearch.index.segment import Segment
 
-CODES, ENDS, TEXTS = "store/metadata_codes", "store/metadata_ends", "store/metadata_texts"
-CHUNKS = {CODES: 2**14, ENDS: 2**14, TEXTS: 2**14}
 BLOCK = 2**13
 """Texts that are parsed at a time."""
 LONGEST = 2**13
@@ -142,33 +145,67 @@ class _ColumnBuilder:
 
 
 class MetadataTable:
-    """The metadata of a segment, by position and by key."""
+    """The metadata of a segment, by position and by key.
 
-    __slots__ = ("_columns", "_segment")
+    Whatever is read is checked before it is used: what does not fit together is a DamageError.
+    """
+
+    __slots__ = ("_are_codes", "_columns", "_segment")
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self._columns: dict[str, Column] = {}
+        # Whether the codes were found to number texts.
+        self._are_codes = False
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """Return the metadata at a position, a new dict. O(its characters)."""
         code = int(self._segment.rows(CODES, position, position + 1)[0])
-        start, stop = self._segment.rows(ENDS, code, code + 2).tolist()
-        text = self._segment.rows(TEXTS, start, stop - 1).tobytes()
-        value: dict[str, Any] = json.loads(text)
+        (value,) = self._objects(self._segment.piece(ENDS, TEXTS, code), code, 1)
         return value
+
+    def _objects(self, texts: bytes, first: int, count: int) -> list[dict[str, Any]]:
+        """Return the objects of some texts, each of which has a comma behind it."""
+        try:
+            found = stored_json(b"[" + texts[:-1] + b"]")
+        except ValueError as error:
+            what = f"must be JSON from text {first} on: {error}"
+            raise self._segment.wrong(TEXTS, what) from None
+        if len(found) != count or not all(isinstance(value, dict) for value in found):
+            raise self._segment.wrong(TEXTS, f"must be {count} JSON objects from text {first} on")
+        return list(found)
 
     def codes(self) -> NDArray[np.int32]:
         """Return for each position the number of its text."""
-        return self._segment.array(CODES)
+        codes, n_texts = self._segment.array(CODES), len(self._segment.unchecked(ENDS)) - 1
+        if not self._are_codes:
+            if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < n_texts:
+                raise self._segment.wrong(CODES, f"must number {n_texts} texts")
+            self._are_codes = True
+        return codes
 
     def distinct(self) -> Iterator[dict[str, Any]]:
         """Yield the object of each distinct text. O(characters), a block in memory at a time."""
         ends, texts = self._segment.array(ENDS), self._segment.array(TEXTS)
+        ascends = ends.size and ends[0] == 0 and bool((ends[1:] >= ends[:-1]).all())
+        if not ascends or ends[-1] != len(texts):
+            raise self._segment.wrong(ENDS, f"must ascend from 0 to {len(texts)}")
         for first in range(0, len(ends) - 1, BLOCK):
             last = min(first + BLOCK, len(ends) - 1)
-            block = texts[ends[first] : ends[last] - 1].tobytes()
-            yield from json.loads(b"[" + block + b"]")
+            yield from self._objects(texts[ends[first] : ends[last]].tobytes(), first, last - first)
+
+    def check(self) -> None:
+        """Raise DamageError unless all metadata can be read, and written again. O(characters)."""
+        self.codes()
+        for value in self.distinct():
+            self._check_written(value)
+
+    def _check_written(self, value: dict[str, Any]) -> None:
+        """Raise DamageError if a writer would not have taken what was read."""
+        try:
+            json_text(value, "it")
+        except ValueError as error:
+            raise self._segment.wrong(TEXTS, f"holds no metadata: {error}") from None
 
     def columns(self, keys: Collection[str]) -> dict[str, Column]:
         """Return the values that the distinct texts have at keys.
@@ -188,15 +225,22 @@ class MetadataTable:
         return {key: self._columns[key] for key in keys}
 
     def sound(self) -> NDArray[np.bool_]:
-        """Return which positions have metadata that can be read from a damaged segment. O(n)."""
-        segment = self._segment
-        sound = segment.sound_rows(CODES)
-        codes = segment.unchecked(CODES)[sound]
-        kept = segment.sound_rows(ENDS, codes, codes + 2)
-        ends = segment.unchecked(ENDS)
-        starts, stops = ends[codes[kept]], ends[codes[kept] + 1]
-        kept[kept] = segment.sound_rows(TEXTS, starts, stops)
-        sound[sound] = kept
+        """Return which positions have metadata that can be read from a damaged segment.
+
+        O(n + characters).
+        """
+        sound = self._segment.sound_rows(CODES)
+        codes = self._segment.unchecked(CODES)
+        readable: dict[int, bool] = {}
+        for position in np.flatnonzero(sound).tolist():
+            code = int(codes[position])
+            if code not in readable:
+                try:
+                    self._check_written(self[position])
+                    readable[code] = True
+                except DamageError:
+                    readable[code] = False
+            sound[position] = readable[code]
         return sound
 
 

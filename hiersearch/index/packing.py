@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.index import _codec_kernels, _pack_kernels, _tile_kernels
+from hiersearch.index.columns import PADDING
 from hiersearch.index.tiling import Tiling, tiling_of
 from hiersearch.metric._kernels import prefix_sums
 from hiersearch.metric.queries import square_sum
@@ -20,8 +21,6 @@ from hiersearch.partitions.partition import Measure, Partition
 
 COARSE, MIDDLE, FINE, FINEST = range(4)
 """Levels of the tiling."""
-PADDING = 8
-"""Bytes that the decoder may read behind the last code."""
 
 
 class Frame:
@@ -38,11 +37,7 @@ class Frame:
         self.total: int | float = self.prefix[-1].item()
         self.width = grid[-1]
         self.rows = n // grid[-1]
-        flat = self.tiling.tile_map(FINEST).reshape(-1)
-        weights = np.ones(n) if measure is None else measure.astype(np.float64)
-        self.totals: NDArray[np.float64] = np.bincount(
-            flat, weights=weights, minlength=self.tiling.n_tiles
-        ).astype(np.float64)
+        self.totals: NDArray[np.float64] = _tile_totals(self.tiling, measure)
         """(finest tiles,) measure of each."""
         whole = measure is None or measure.dtype.kind == "i"
         exact = whole & (self.totals <= 255)
@@ -83,6 +78,21 @@ class Frame:
             ),
             n_regions=partition.n_regions,
         )
+
+
+def _tile_totals(tiling: Tiling, measure: Measure | None) -> NDArray[np.float64]:
+    """Return the measure of each finest tile. O(pixels), or O(rows) where it is 1 everywhere."""
+    if measure is not None:
+        flat = tiling.tile_map(FINEST).reshape(-1)
+        weights = measure.astype(np.float64)
+        return np.bincount(flat, weights=weights, minlength=tiling.n_tiles).astype(np.float64)
+    rows, columns = tiling.tile_table.shape
+    totals = np.zeros(tiling.n_tiles)
+    totals[tiling.tile_table] = np.outer(
+        np.bincount(tiling.row_class, minlength=rows),
+        np.bincount(tiling.column_class, minlength=columns),
+    )
+    return totals
 
 
 @dataclass(frozen=True, slots=True, eq=False)

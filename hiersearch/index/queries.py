@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hiersearch.hierarchy.costs import RegionCosts, region_costs
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index import _overlap_kernels, _search_kernels
-from hiersearch.index.layout import View, overlaps_with
+from hiersearch.index.layout import View, overlaps_with, unsound_bytes
 from hiersearch.index.packing import COARSE, FINEST, MIDDLE, Frame, Masses, tile_codes
 from hiersearch.index.soft_masses import channel_masses
 from hiersearch.index.threads import in_slices
@@ -185,10 +185,13 @@ class _Overlap(_Exact):
         self.margin = 1e-9 * self.scale
 
     def overlap(self, view: View, rows: Rows) -> Bounds:
-        """Return the overlap bounds of rows. O(items · channels a tile) each."""
+        """Return the overlap bounds of rows. O(items · channels a tile) each.
+
+        DamageError is raised where the masses of a row are no stream of masses.
+        """
         out = np.empty(rows.size)
         arrays = view.arrays
-        _overlap_kernels.overlap_bounds(
+        unsound = _overlap_kernels.overlap_bounds(
             arrays["masses"],
             arrays["mass_ends"],
             arrays["n_regions"],
@@ -207,6 +210,8 @@ class _Overlap(_Exact):
             MOST_CELLS,
             out,
         )
+        if unsound >= 0:
+            raise unsound_bytes(view.file, f"the masses of entry {unsound}", "masses")
         return out
 
 

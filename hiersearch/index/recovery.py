@@ -16,10 +16,11 @@ from hiersearch.index._files import sync_folder
 from hiersearch.index._lock import LOCK, WriterLock
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
 from hiersearch.index.errors import Damage, DamageError, FormatError
+from hiersearch.index.facts import check_facts
 from hiersearch.index.folder import SEGMENTS, check_is_index
 from hiersearch.index.ids import Id, IdTable
 from hiersearch.index.segment import Progress, Segment
-from hiersearch.index.snapshot import ATTEMPTS, open_file
+from hiersearch.index.snapshot import ATTEMPTS, StoredSegment, open_file
 
 SET_ASIDE = "set-aside"
 """Folder for files that a recovery leaves out; nothing ever deletes them."""
@@ -53,8 +54,8 @@ def inspect(folder: Path, progress: Progress | None = None) -> list[Damage]:
             state = catalogue.load(folder)
         except DamageError as error:
             files = sorted((folder / SEGMENTS).glob("*.seg"))
-            damages += [error.damage, *_inspect_segments(dict.fromkeys(files), progress)[0]]
-            return damages
+            found, _ = _inspect_segments(folder, dict.fromkeys(files), progress)
+            return [*damages, error.damage, *found]
         try:
             catalogue.read_check(folder)
         except DamageError as error:
@@ -62,7 +63,7 @@ def inspect(folder: Path, progress: Progress | None = None) -> list[Damage]:
             if state.generation or os.path.lexists(folder / catalogue.CHECK):
                 damages.append(error.damage)
         expected = {folder / segment_name(row.number): row for row in state.segments}
-        found, is_missing = _inspect_segments(expected, progress)
+        found, is_missing = _inspect_segments(folder, expected, progress)
         # A writer may have replaced segments since the catalogue was read: look again.
         if not is_missing or state.generation == generation:
             return damages + found
@@ -71,7 +72,9 @@ def inspect(folder: Path, progress: Progress | None = None) -> list[Damage]:
 
 
 def _inspect_segments(
-    expected: dict[Path, SegmentRow] | dict[Path, None], progress: Progress | None
+    folder: Path,
+    expected: dict[Path, SegmentRow] | dict[Path, None],
+    progress: Progress | None,
 ) -> tuple[list[Damage], bool]:
     """Return the damage of segment files and whether one is missing."""
     sizes = {path: _n_bytes(path) for path in expected}
@@ -86,7 +89,7 @@ def _inspect_segments(
                 progress(start + done, total)
 
         try:
-            segment = open_file(path, None if row is None else row.checksum)
+            segment = _opened_segment(folder, path, row)
             damages += segment.verify(report)
         except DamageError as error:
             damages.append(error.damage)
@@ -138,7 +141,9 @@ def recover(folder: Path) -> Recovery:
         state = _readable_state(folder)
         removals_known = state is not None
         rows = None if state is None else {_file(folder, row): row for row in state.segments}
-        segments, left_out = _opened(sorted(rows or (folder / SEGMENTS).glob("*.seg")), rows)
+        segments, left_out = _opened(
+            folder, sorted(rows or (folder / SEGMENTS).glob("*.seg")), rows
+        )
         if state is None:
             state = _rebuilt(folder, segments)
             _set_aside(folder, [folder / catalogue.CATALOGUE, folder / catalogue.JOURNAL])
@@ -174,13 +179,19 @@ def _readable_state(folder: Path) -> CatalogueState | None:
         return None
 
 
+def _opened_segment(folder: Path, path: Path, row: SegmentRow | None) -> Segment:
+    """Open a segment as a reader does, or, where no row of a catalogue is known, alone."""
+    return open_file(path, None) if row is None else StoredSegment.open(folder, row, None).data
+
+
 def _opened(
-    paths: Iterable[Path], rows: Mapping[Path, SegmentRow] | None
+    folder: Path, paths: Iterable[Path], rows: Mapping[Path, SegmentRow] | None
 ) -> tuple[list[Segment], list[Damage]]:
     segments, left_out = [], []
     for path in paths:
         try:
-            segment = open_file(path, None if rows is None else rows[path].checksum)
+            segment = _opened_segment(folder, path, None if rows is None else rows[path])
+            check_facts(segment)
             if segment_name(segment.facts["number"]) != f"segments/{path.name}":
                 raise DamageError(Damage(str(path), "is another segment than its name says"))
             segments.append(segment)
@@ -217,15 +228,16 @@ def _rebuilt(folder: Path, segments: Sequence[Segment]) -> CatalogueState:
         )
         for segment in kept
     ]
+    removed = _older_versions(kept)
     files = [int(path.stem) for path in (folder / SEGMENTS).glob("*.seg") if path.stem.isdigit()]
     return CatalogueState(
         settings=newest["settings"],
         generation=newest["generation"] + 1,
         next_id=max(segment.facts["next_id"] for segment in segments),
         next_segment=max(files) + 1,
-        next_removal=1,
+        next_removal=len(removed) + 1,
         segments=tuple(sorted(rows, key=lambda row: row.number)),
-        removed=_older_versions(kept),
+        removed=removed,
         digest=0,
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import mmap
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.index.errors import Damage, DamageError, FormatError
-from hiersearch.index.segment_writer import CRC, FORMAT_VERSION, HEADER, MAGIC, SEALED
+from hiersearch.index.errors import Damage, DamageError
+from hiersearch.index.segment_head import ArrayHead, Head, damaged, read_head
+from hiersearch.index.segment_writer import CRC
 
 SMALL = 2**18
 """Files up to this size are read whole: a mapping costs an open file, and these may be many."""
@@ -73,14 +73,14 @@ class Segment:
     __slots__ = ("_arrays", "_buffer", "checksum", "facts", "n_bytes", "path")
 
     def __init__(
-        self, path: Path, buffer: memoryview, header: _Header, arrays: dict[str, _Stored]
+        self, path: Path, buffer: memoryview, head: Head, arrays: dict[str, _Stored]
     ) -> None:
         self.path = path
         self._buffer = buffer
         self._arrays = arrays
-        self.checksum = header.checksum
+        self.checksum = head.checksum
         """What identifies the content: the CRC-32 of the table of all checksums."""
-        self.facts = header.facts
+        self.facts = head.facts
         """JSON that the writer put into the header."""
         self.n_bytes = len(buffer)
         """Size of the file."""
@@ -101,21 +101,16 @@ class Segment:
         FormatError
             If the file is of a newer format.
         DamageError
-            If it is not a segment, was cut short, or its header or table is damaged.
+            If it is not a segment, was cut short, or its header or table is damaged or not one
+            that a writer makes.
         FileNotFoundError
             If there is no such file.
         """
         buffer = _file_bytes(path)
-        header = _read_header(path, buffer)
-        if checksum is not None and header.checksum != checksum:
-            raise _damaged(path, "its content is not what the catalogue says", 0, len(buffer))
-        arrays: dict[str, _Stored] = {}
-        position = header.checksums_at
-        for described in header.arrays:
-            stored = _stored(buffer, position, **described)
-            arrays[stored.name] = stored
-            position += stored.checksums.nbytes
-        return cls(path, buffer, header, arrays)
+        head = read_head(path, buffer)
+        if checksum is not None and head.checksum != checksum:
+            raise damaged(path, "its content is not what the catalogue says", 0, len(buffer))
+        return cls(path, buffer, head, {one.name: _stored(buffer, one) for one in head.arrays})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -245,24 +240,35 @@ class Segment:
                     progress(done, self.n_bytes)
         return found
 
+    def piece(self, ends: str, name: str, number: int) -> bytes:
+        """Return the bytes of an array between two consecutive values of an array of ends.
+
+        Raises
+        ------
+        DamageError
+            If a chunk that was read is damaged, or the ends are none of the array.
+        """
+        if not 0 <= number < len(self._arrays[ends].values) - 1:
+            raise self.wrong(ends, f"has no piece {number}")
+        start, stop = self.rows(ends, number, number + 2).tolist()
+        if not 0 <= start <= stop <= len(self._arrays[name].values):
+            raise self.wrong(ends, f"puts piece {number} at {start} to {stop} of array {name!r}")
+        return self.rows(name, start, stop).tobytes()
+
+    def wrong(self, name: str, what: str) -> DamageError:
+        """Return the error that says of an array what is wrong with it."""
+        return DamageError(Damage(str(self.path), what, name))
+
     def close(self) -> None:
         """Let go of the file; it is unmapped when the last view of it is gone."""
         self._arrays = {}
         self._buffer = memoryview(b"")
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What header and table of a segment file say."""
-
-    arrays: list[dict[str, Any]]
-    facts: dict[str, Any]
-    checksum: int
-    checksums_at: int
-    """Where in the file the checksums of the chunks begin."""
-
-
 def _file_bytes(path: Path) -> memoryview:
+    # Opening a pipe would wait for somebody to write to it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DamageError(Damage(str(path), "is no regular file"))
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= SMALL:
@@ -270,57 +276,17 @@ def _file_bytes(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
 
 
-def _read_header(path: Path, buffer: memoryview) -> _Header:
-    if len(buffer) < HEADER.size:
-        raise _damaged(path, f"too short for a segment file: {len(buffer)} bytes", 0, len(buffer))
-    magic, version, _, table_at, json_bytes, table_bytes, n_bytes, checksum, sealed = (
-        HEADER.unpack_from(buffer)
-    )
-    if magic != MAGIC:
-        raise _damaged(path, f"begins with {magic!r} instead of {MAGIC!r}", 0, len(MAGIC))
-    if zlib.crc32(buffer[:SEALED]) != sealed:
-        raise _damaged(path, "checksum of the header differs", 0, HEADER.size)
-    if version != FORMAT_VERSION:
-        raise FormatError(
-            f"{path} must have segment format version {FORMAT_VERSION}, got {version}: "
-            "a newer hiersearch wrote it"
-        )
-    if len(buffer) != n_bytes:
-        what = f"must have {n_bytes} bytes, has {len(buffer)}"
-        raise _damaged(path, what, min(n_bytes, len(buffer)), max(n_bytes, len(buffer)))
-    table = buffer[table_at : table_at + table_bytes]
-    if zlib.crc32(table) != checksum:
-        raise _damaged(path, "checksum of the table differs", table_at, table_at + table_bytes)
-    content = json.loads(bytes(table[:json_bytes]))
-    return _Header(content["arrays"], content["facts"], checksum, table_at + json_bytes)
-
-
-def _stored(
-    buffer: memoryview,
-    checksums_at: int,
-    *,
-    name: str,
-    dtype: str,
-    shape: list[int],
-    offset: int,
-    stored_bytes: int,
-    chunk_bytes: int,
-) -> _Stored:
-    count = -(-stored_bytes // chunk_bytes)
-    kind = np.lib.format.descr_to_dtype(ast.literal_eval(dtype))
-    values: NDArray[Any] = np.ndarray(shape, kind, buffer, offset)
+def _stored(buffer: memoryview, head: ArrayHead) -> _Stored:
+    """Map an array; its head says that it lies within the file."""
+    values: NDArray[Any] = np.ndarray(head.shape, head.dtype, buffer, head.offset)
     return _Stored(
-        name=name,
+        name=head.name,
         values=values,
-        stored=buffer[offset : offset + stored_bytes],
-        offset=offset,
-        chunk_bytes=chunk_bytes,
-        checksums=np.frombuffer(buffer, CRC, count, checksums_at),
-        row_bytes=values.nbytes // max(1, shape[0]),
-        checked=np.zeros(count, np.bool_),
-        complete=count == 0,
+        stored=buffer[head.offset : head.offset + head.stored_bytes],
+        offset=head.offset,
+        chunk_bytes=head.chunk_bytes,
+        checksums=np.frombuffer(buffer, CRC, head.n_chunks, head.checksums_at),
+        row_bytes=values.nbytes // max(1, head.shape[0]),
+        checked=np.zeros(head.n_chunks, np.bool_),
+        complete=head.n_chunks == 0,
     )
-
-
-def _damaged(path: Path, what: str, start: int, stop: int) -> DamageError:
-    return DamageError(Damage(str(path), what, start=start, stop=stop))

@@ -29,6 +29,9 @@ MAGIC = b"HIERSEG\x1a"
 ALIGNMENT = 64
 CHUNK_BYTES = 2**16
 """Chunk size of arrays for which the writer names none."""
+_NUMBERS = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
+DTYPES = {dtype.str: dtype for order in "<>" for dtype in (np.dtype(order + n) for n in _NUMBERS)}
+"""The types that arrays may have, booleans and numbers, by their names."""
 
 # magic, version, reserved, table at, bytes of JSON, bytes of table, bytes of file, 8 reserved,
 # CRC-32 of the table, CRC-32 of the header up to here
@@ -51,8 +54,8 @@ def write_segment(
     path : Path
         The file to write.
     arrays : mapping from name to array or to an iterable of arrays
-        At least 1-D, of a type of fixed size. Pieces of an iterable are joined along axis 0, one
-        in memory at a time.
+        At least 1-D, of booleans or real numbers. Pieces of an iterable are joined along axis 0,
+        one in memory at a time.
     chunk_bytes : mapping from name to int, optional
         Bytes under one checksum, at least 64: small for arrays that are read piecewise, large for
         those scanned whole. Default :data:`CHUNK_BYTES`.
@@ -67,7 +70,7 @@ def write_segment(
     Raises
     ------
     TypeError, ValueError
-        If an array has no dimension, is made of Python objects, or its pieces do not fit.
+        If an array has no dimension, is of another type, or its pieces do not fit.
     FileExistsError
         If the file is there already; it stays as it is.
     OSError
@@ -127,10 +130,10 @@ class _ArrayWriter:
     def add(self, piece: NDArray[Any]) -> None:
         given = np.asarray(piece)
         array = np.ascontiguousarray(given)
-        if given.ndim == 0 or array.dtype.hasobject or array.dtype.itemsize == 0:
+        if given.ndim == 0 or array.dtype.str not in DTYPES:
             raise TypeError(
-                f"array {self._name!r} must have at least one dimension and a type of fixed size, "
-                f"got shape {given.shape} of {given.dtype}"
+                f"array {self._name!r} must have at least one dimension and hold booleans or real "
+                f"numbers, got shape {given.shape} of {given.dtype}"
             )
         if self._dtype is None:
             self._dtype, self._row_shape = array.dtype, array.shape[1:]
@@ -152,7 +155,7 @@ class _ArrayWriter:
             self.checksums.append(self._crc)
         return {
             "name": self._name,
-            "dtype": repr(np.lib.format.dtype_to_descr(self._dtype)),
+            "dtype": repr(self._dtype.str),
             "shape": [self._rows, *self._row_shape],
             "offset": offset,
             "stored_bytes": self.n_bytes,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index import catalogue
 from hiersearch.index.catalogue import CatalogueState, SegmentRow
+from hiersearch.index.columns import STORE_COLUMNS, check_heads
 from hiersearch.index.errors import Damage, DamageError
 from hiersearch.index.folder import check_is_index
 from hiersearch.index.ids import Id, IdTable, hashes_of
@@ -47,8 +48,19 @@ class StoredSegment:
     def open(
         cls, folder: Path, row: SegmentRow, removed: NDArray[np.bool_] | None
     ) -> StoredSegment:
-        """Open the segment that a row of the catalogue names."""
+        """Open the segment that a row of the catalogue names. O(chunks).
+
+        Raises
+        ------
+        FormatError, DamageError, FileNotFoundError
+            As :func:`open_file`; if the file has another size than the row says; or if the
+            arrays that the store keeps are not of the types and lengths that they must have.
+        """
         data = open_file(folder / catalogue.segment_name(row.number), row.checksum)
+        if data.n_bytes != row.n_bytes:
+            what = f"must have {row.n_bytes} bytes as the catalogue says, has {data.n_bytes}"
+            raise DamageError(Damage(str(data.path), what))
+        check_heads(data, STORE_COLUMNS, {"entries": row.entries})
         return cls(row.number, row.entries, data, removed, IdTable(data), MetadataTable(data))
 
     @property
@@ -76,6 +88,16 @@ class StoredSegment:
     def metadata_at(self, position: int) -> dict[str, Any]:
         """Return the metadata of the entry at a position, removed or not."""
         return self.metadata[position]
+
+    def check_tables(self) -> list[Damage]:
+        """Read all ids and metadata; return what does not fit together. O(n log n + characters)."""
+        damages = []
+        for check in (self.ids.check, self.metadata.check):
+            try:
+                check()
+            except DamageError as error:
+                damages.append(error.damage)
+        return damages
 
     def sound_entries(self) -> NDArray[np.bool_]:
         """Return for which positions id and metadata can be read, should the file be damaged."""

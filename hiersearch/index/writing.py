@@ -31,14 +31,6 @@ LARGEST_MERGED = 2**16
 """Segments with more entries are merged only when asked for."""
 
 
-def kind_of(name: str) -> str:
-    """Return what an array of a segment is counted as: runs, bounds or other."""
-    if name in ("code", "code_ends", "values", "n_runs", "n_regions") or name.startswith("tree_"):
-        return "runs"
-    bounds = ("coarse", "middle", "mass", "ring", "block", "squares")
-    return "bounds" if name.startswith(bounds) else "other"
-
-
 def checked_labels(labels: PartitionLike, grid: tuple[int, ...], name: str) -> Partition:
     """Return a hard partition on the grid, under no measure of its own."""
     partition = as_hard(labels, name)

@@ -391,12 +391,18 @@ def test_a_store_of_something_else_is_refused(tmp_path):
     from hiersearch.index.store import Store
 
     Store.create(tmp_path / "store", {"grid": "none"}).close()
-    with pytest.raises(FormatError, match="no index of partitions"):
+    with pytest.raises(
+        FormatError, match="must be an index of partitions, got another: its grid must be"
+    ):
         PartitionIndex.open(tmp_path / "store")
     # The lock was let go of.
-    with pytest.raises(FormatError, match="no index of partitions"):
+    with pytest.raises(
+        FormatError, match="must be an index of partitions, got another: its grid must be"
+    ):
         PartitionIndex.open(tmp_path / "store", "r+")
-    with pytest.raises(FormatError, match="no index of partitions"):
+    with pytest.raises(
+        FormatError, match="must be an index of partitions, got another: its grid must be"
+    ):
         PartitionIndex.open(tmp_path / "store", "r+")
 
 

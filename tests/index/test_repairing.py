@@ -212,10 +212,10 @@ def test_code_that_is_no_code_under_a_sound_checksum_is_named(tmp_path, monkeypa
         monkeypatch.setattr(writing, "arranged", wrongly_arranged)
         index.add(maps[19], "wrong")
         (damage,) = index.verify()
-        assert "00000002.seg: the code of entry 0 is unsound" in str(damage)
-        with pytest.raises(DamageError, match=r"00000002\.seg.*unsound"):
+        assert "00000002.seg: the code of entry 0 can't be decoded" in str(damage)
+        with pytest.raises(DamageError, match=r"00000002\.seg.*decoded"):
             index.get("wrong")
-        with pytest.raises(DamageError, match=r"00000002\.seg.*unsound"):
+        with pytest.raises(DamageError, match=r"00000002\.seg.*decoded"):
             index.search(maps[19], 20)
     assert PartitionIndex.inspect(tmp_path / "index") == [damage]
     repair = PartitionIndex.repair(tmp_path / "index")
