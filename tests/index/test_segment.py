@@ -200,6 +200,7 @@ def test_sound_rows_are_those_that_can_be_read(tmp_path_factory, data):
 
 def test_another_segment_in_its_place_is_noticed(path):
     first, _ = write_segment(path, {"a": np.zeros(5)})
+    path.unlink()
     write_segment(path, {"a": np.ones(5)})
     with pytest.raises(DamageError, match="its content is not what the catalogue says"):
         Segment.open(path, checksum=first)
