@@ -8,12 +8,12 @@ several files failed and the others were done; 2 usage or bad input; 129 (SIGHUP
 
 import io
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hiersearch.cli.compare import compare
-from hiersearch.cli.console import print_aside
+from hiersearch.cli.console import print_aside, warn
 from hiersearch.cli.demo import demo
 from hiersearch.cli.errors import BAD_INPUT, PlainErrors
 from hiersearch.cli.index import index
@@ -76,10 +76,18 @@ def main() -> None:
             # Where letters are missing, escapes: no name can make a table fail.
             stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
-        # Libraries' warnings are for programmers; what concerns the user is an error here.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("always")
+        warnings.showwarning = _show_own_warning
     logging.getLogger("hiersearch").addHandler(_Aside(logging.WARNING))
     app(prog_name="hiersearch")
+
+
+def _show_own_warning(
+    message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    """Show what the package warns of; warnings of libraries are for programmers."""
+    if category.__module__.partition(".")[0] == "hiersearch":
+        warn(str(message))
 
 
 class _Aside(logging.Handler):
@@ -87,7 +95,7 @@ class _Aside(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one."""
-        print_aside(f"hiersearch: warning: {record.getMessage()}")
+        warn(record.getMessage())
 
 
 __all__ = ["app", "main"]

@@ -136,6 +136,11 @@ def print_aside(text: str) -> None:
             print(shown(text), file=sys.stderr, flush=True)
 
 
+def warn(text: str) -> None:
+    """Write one line about what may be a mistake to standard error, also beside JSON."""
+    print_aside(f"hiersearch: warning: {' '.join(text.split())}")
+
+
 def _write(text: str) -> None:
     """Write text to standard output at once, so that a failure is seen here.
 

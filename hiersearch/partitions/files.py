@@ -354,6 +354,9 @@ def write_atomically(path: FilePath) -> Iterator[BinaryIO]:
         If the folder does not exist.
     IsADirectoryError
         If ``path`` is a folder.
+    OSError
+        If the disk is full or fails; it names ``path``, whatever the library that writes made of
+        it.
 
     Examples
     --------
@@ -378,6 +381,12 @@ def write_atomically(path: FilePath) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)
+    except Exception as error:
+        # Not every library passes on what the system said: torch makes a RuntimeError of it.
+        failure = error if isinstance(error, OSError) else error.__context__
+        if isinstance(failure, OSError) and failure.errno and failure.filename is None:
+            raise OSError(failure.errno, failure.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -153,3 +153,28 @@ def test_a_network_from_a_file(tmp_path):
         )
     )  # fmt: skip
     assert summary["regions"] == 3
+
+
+def test_warnings_of_the_package_are_shown_and_those_of_libraries_are_not(tmp_path):
+    code = """
+        import sys, warnings
+        import hiersearch.partitions.files as files
+        OwnWarning = type("OwnWarning", (UserWarning,), {"__module__": "hiersearch.somewhere"})
+        read = files.read_label_map
+        def read_with_warnings(path):
+            warnings.warn("a library's", UserWarning)
+            warnings.warn("half of it is\\n gone \\x1b", OwnWarning)
+            return read(path)
+        files.read_label_map = read_with_warnings
+        from hiersearch.cli import main
+        sys.argv = ["hiersearch", "compare", "a.npy", "a.npy", "--json"]
+        main()
+    """
+    np.save(tmp_path / "a.npy", np.zeros((4, 5), int))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["distance"] == 0
+    assert done.stderr == "hiersearch: warning: half of it is gone \\x1b\n" * 2

@@ -406,3 +406,21 @@ def test_a_full_disk_leaves_all_as_it_was(folder, there, most):
     error = done.stderr.splitlines()[-1]
     assert error.startswith(f"hiersearch: error: {folder / 'out'}: "), done.stderr
     assert contents(folder) == before
+
+
+@needs_posix
+@pytest.mark.slow
+def test_a_full_disk_under_a_training(folder):
+    pytest.importorskip("torch")
+    (folder / "cells").mkdir()
+    for number in range(3):
+        labels = np.eye(24, dtype=int)
+        np.save(folder / "cells" / f"{number}.npy", (labels * 200 + number).astype(np.uint8))
+        write_labels(folder / "cells" / f"{number}-labels.png", labels)
+    before = contents(folder)
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    command = ("train", "cells", "--widths", "4,6", "--steps", "2", "--crop", "16", "--out", "a.pt")
+    done = process(*command, "--validation", "0", code=code, stdout=subprocess.PIPE)
+    error = "hiersearch: error: a-checkpoint.pt: file too large\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", error)
+    assert contents(folder) == before

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -466,6 +467,24 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         fail()
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_is_said_whatever_a_library_makes_of_it(tmp_path):
+    def fail(wrapped):
+        with write_atomically(tmp_path / "a.bin"):
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError:
+                if wrapped:
+                    raise RuntimeError("enforce fail at line 672")  # noqa: B904
+                raise
+
+    for wrapped in (False, True):
+        with pytest.raises(OSError, match="No space left on device") as error:
+            fail(wrapped)
+        assert error.value.errno == errno.ENOSPC
+        assert error.value.filename == str(tmp_path / "a.bin")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_written_files_have_ordinary_permissions_and_links_stay_links(tmp_path):
