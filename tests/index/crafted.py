@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -461,6 +460,8 @@ def exercised(folder: Path, *, memory: int = MEMORY, seconds: float = SECONDS) -
 
 
 def _limit(memory: int, seconds: float) -> None:
+    import resource  # Not on Windows, where there is no fork either.
+
     # Threads of the parent are not here; those of the pool would be waited for.
     threads.pool.cache_clear()
     os.fsync = lambda descriptor: None
