@@ -22,6 +22,7 @@ from hiersearch.partitions import Partition, SoftPartition
 from hiersearch.partitions.files import read_image, read_label_map
 from tests.cli.running import parsed, refused, run, write_labels
 from tests.index.annotations import instances, write_ground_truth, write_json, write_panoptic
+from tests.index.crafted import rewrite_segment, sound_folder
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 NUCLEI = read_label_map(DATA / "nuclei-stained-labels.png")
@@ -635,6 +636,26 @@ def test_damage_is_found_and_mended(shelf, tmp_path):
     assert index("verify", copy).exit_code == 0
     assert parsed(index("info", copy, "--json"))["entries"] == report["kept"]
     assert "kept" in index("repair", copy).stdout
+
+
+def test_verify_deep_finds_bounds_that_are_not_what_runs_give(tmp_path):
+    sound_folder(tmp_path / "index")
+    assert "is sound" in index("verify", tmp_path / "index", "--deep").stdout
+
+    def alter(arrays):
+        arrays["squares"][3] -= 1
+
+    rewrite_segment(tmp_path / "index", 1, arrays=alter)
+    assert index("verify", tmp_path / "index").exit_code == 0
+    result = index("verify", tmp_path / "index", "--deep")
+    assert result.exit_code == 1
+    assert "is not what the runs of entry" in result.stdout.replace("\n", " ")
+    assert f"index repair {tmp_path / 'index'} --deep" in result.stdout.replace("\n", "")
+    assert parsed(index("repair", tmp_path / "index", "--json"))["damage"] == []
+    report = parsed(index("repair", tmp_path / "index", "--deep", "--json"))
+    assert len(report["damage"]) >= 1
+    assert report["lost"] == []
+    assert index("verify", tmp_path / "index", "--deep").exit_code == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")

@@ -1,6 +1,9 @@
 """A segment gives back what was written, or says which bytes are not what was written."""
 
+import json
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from hiersearch.index import segment_writer
 from hiersearch.index.errors import DamageError, FormatError
 from hiersearch.index.segment import SMALL, Segment
-from hiersearch.index.segment_writer import ALIGNMENT, write_segment
+from hiersearch.index.segment_writer import ALIGNMENT, HEADER, SEALED, write_segment
 
 ARRAYS = {
     "bytes": np.arange(1000, dtype=np.uint8),
@@ -219,6 +222,122 @@ def test_a_newer_format_is_refused(path, monkeypatch):
     write_segment(path, {"a": np.zeros(5)})
     with pytest.raises(FormatError, match=r"one\.seg must have segment format version 1, got 2"):
         Segment.open(path)
+
+
+# --- heads that somebody made ---------------------------------------------------------------
+
+
+def resealed(path, change):
+    """Change the JSON of a segment's table, or its bytes; every checksum is right afterwards."""
+    data = path.read_bytes()
+    magic, version, reserved, table_at, json_bytes, *_ = HEADER.unpack_from(data)
+    text, checksums = data[table_at : table_at + json_bytes], data[table_at + json_bytes :]
+    if isinstance(change, bytes):
+        text = change
+    else:
+        content = json.loads(text)
+        change(content)
+        text = json.dumps(content).encode()
+    table = text + checksums
+    sizes = (len(text), len(table), table_at + len(table), zlib.crc32(table))
+    head = HEADER.pack(magic, version, reserved, table_at, *sizes, 0)[:SEALED]
+    head += struct.pack("<I", zlib.crc32(head))
+    path.write_bytes(head + data[HEADER.size : table_at] + table)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dtype", "'|O'", "a type of booleans or numbers for array 'a', got \"'|O'\""),
+        ("dtype", "'<U4'", "a type of booleans or numbers"),
+        ("dtype", "'|V2147483647'", "a type of booleans or numbers"),
+        ("dtype", "__import__('os').abort()", "a type of booleans or numbers"),
+        ("dtype", "(" * 5000, "a type of booleans or numbers"),
+        ("dtype", "<f8", "a type of booleans or numbers"),
+        ("dtype", ["<f8"], "a type of booleans or numbers"),
+        ("shape", [10**15], "sides of array 'a' that fit into a file, got [1000000000000000]"),
+        ("shape", [2**40, 0, 2**40], "sides of array 'a' that fit into a file"),
+        ("shape", [-10], "sides of array 'a' that fit"),
+        ("shape", [], "sides of array 'a' that fit"),
+        ("shape", [1] * 40, "sides of array 'a' that fit"),
+        ("shape", [10.0], "sides of array 'a' that fit"),
+        ("shape", [True] * 10, "sides of array 'a' that fit"),
+        ("shape", 10, "sides of array 'a' that fit"),
+        ("shape", [30], "stored_bytes 256 of array 'a', got 128"),
+        ("offset", 0, "offset 64 of array 'a', got 0"),
+        ("offset", -4096, "offset 64 of array 'a', got -4096"),
+        ("offset", 10**12, "offset 64 of array 'a'"),
+        ("offset", None, "offset 64 of array 'a', got None"),
+        ("stored_bytes", 0, "stored_bytes 128 of array 'a', got 0"),
+        ("stored_bytes", 2**40, "stored_bytes 128 of array 'a'"),
+        ("chunk_bytes", 0, "chunk_bytes of at least 64 for array 'a', got 0"),
+        ("chunk_bytes", -1, "chunk_bytes of at least 64 for array 'a', got -1"),
+        ("chunk_bytes", 64, "checksums that end at byte"),
+        ("chunk_bytes", "64", "chunk_bytes of at least 64 for array 'a', got '64'"),
+        ("name", "b", "arrays of different names, got ['b', 'b']"),
+        ("name", 5, "text as name of an array, got 5"),
+    ],
+)
+def test_an_array_that_a_head_describes_wrongly_is_refused(path, key, value, message):
+    write_segment(path, {"a": np.arange(10), "b": np.arange(3)})
+    resealed(path, lambda content: content["arrays"][0].update({key: value}))
+    with pytest.raises(DamageError, match="not one that a writer makes") as caught:
+        Segment.open(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (b"[" * 10**5, "nested too deep"),
+        (b"", "Expecting value"),
+        (b"\xff\xfe", "can't decode"),
+        (b"[1, 2]", "a JSON object, got [1, 2]"),
+        (b'{"arrays": [], "facts": {"x": NaN}}', "NaN is not JSON"),
+        (b'{"facts": {}}', "a list of arrays, got None"),
+        (b'{"arrays": [5], "facts": {}}', "an object for each array, got 5"),
+        (b'{"arrays": [], "facts": {}}', "arrays that end at byte"),
+        (lambda content: content.pop("facts"), "an object of facts, got None"),
+        (lambda content: content["arrays"][0].pop("shape"), "it has no 'shape' of an array"),
+        (lambda content: content["arrays"].pop(), "arrays that end at byte"),
+        (lambda content: content["arrays"].reverse(), "offset 64 of array 'b'"),
+    ],
+)
+def test_a_table_that_no_writer_makes_is_refused(path, change, message):
+    write_segment(path, {"a": np.arange(10), "b": np.arange(3)})
+    resealed(path, change)
+    with pytest.raises(DamageError, match="not one that a writer makes") as caught:
+        Segment.open(path)
+    assert message in str(caught.value)
+
+
+def test_a_huge_chunk_is_the_whole_array(path):
+    write_segment(path, {"a": np.arange(10)})
+    resealed(path, lambda content: content["arrays"][0].update(chunk_bytes=10**30))
+    assert Segment.open(path).array("a").tolist() == list(range(10))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_regular_file_is_refused_without_waiting_for_it(path):
+    os.mkfifo(path)
+    with pytest.raises(DamageError, match="is no regular file"):
+        Segment.open(path)
+
+
+def test_a_piece_lies_within_its_array(path):
+    ends = np.array([0, 2, 1, 90, -5])
+    write_segment(path, {"ends": ends, "bytes": np.arange(4, dtype=np.uint8)})
+    segment = Segment.open(path)
+    assert segment.piece("ends", "bytes", 0) == b"\0\1"
+    for number, message in (
+        (1, "puts piece 1 at 2 to 1 of array 'bytes' .array 'ends'"),
+        (2, "puts piece 2 at 1 to 90"),
+        (3, "puts piece 3 at 90 to -5"),
+        (4, "has no piece 4 .array 'ends'"),
+        (-1, "has no piece -1"),
+    ):
+        with pytest.raises(DamageError, match=message):
+            segment.piece("ends", "bytes", number)
 
 
 # --- bad input ------------------------------------------------------------------------------
