@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hiersearch._validate import checked_choice, checked_count
 from hiersearch.losses._checks import (
@@ -24,8 +23,6 @@ from hiersearch.losses._checks import (
 
 MEASURES = ("uniform", "class-balanced", "region-balanced", "boundary", "tempered")
 """The measures that a target gives by itself."""
-
-_POOLS = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
 
 
 def target_measure(
@@ -127,11 +124,11 @@ def target_measure(
         weights = _class_shares(labels, valid, n_classes, per, dtype)
     elif kind == "region-balanced":
         sizes = cast(Tensor, region_sizes(torch.where(valid, labels, -1)))
-        weights = 1 / sizes.clamp(min=1).to(dtype)
+        weights = _inverse(sizes, dtype)
     else:
         radius = checked_count(radius, "radius", 1)
         heavy = checked_weight(boundary_weight, "boundary_weight")
-        near = _near_boundary(labels, valid, radius)
+        near = _near_boundary(labels, valid, n_classes, radius)
         weights = torch.where(near, heavy, 1.0).to(dtype)
         if kind == "tempered":
             weights = weights * _class_shares(labels, valid, n_classes, per, dtype).sqrt()
@@ -153,23 +150,41 @@ def _class_shares(
 ) -> Tensor:
     """1 / number of valid pixels of the pixel's class."""
     flat = labels.flatten(1)
-    counts = torch.zeros(len(flat), n_classes, dtype=dtype, device=flat.device)
-    counts = counts.scatter_add(1, flat, valid.flatten(1).to(dtype))
+    counts = flat.new_zeros(len(flat), n_classes).scatter_add_(1, flat, valid.flatten(1).long())
     if per == "batch":
         counts = counts.sum(0, keepdim=True).expand(len(flat), -1)
-    return (1 / counts.clamp(min=1)).gather(1, flat).reshape(labels.shape)
+    return _inverse(counts, dtype).gather(1, flat).reshape(labels.shape)
 
 
-def _near_boundary(labels: Tensor, valid: Tensor, radius: int) -> Tensor:
+def _inverse(counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 / counts, which half precision may not hold, or not exactly."""
+    wide = torch.promote_types(dtype, torch.float32)
+    return (1 / counts.clamp(min=1).to(wide)).to(dtype)
+
+
+def _near_boundary(labels: Tensor, valid: Tensor, n_classes: int, radius: int) -> Tensor:
     """Whether the window of ``radius`` around a pixel holds two labels of valid pixels."""
-    pool = _POOLS[labels.dim() - 2]
-    # Exact in double precision; an ignored pixel is never the largest, nor the smallest.
-    values = labels.double().unsqueeze(1)
-    outside = ~valid.unsqueeze(1)
-    size = 2 * radius + 1
-    largest = pool(values.masked_fill(outside, -torch.inf), size, stride=1, padding=radius)
-    negated = pool((-values).masked_fill(outside, -torch.inf), size, stride=1, padding=radius)
-    return (largest + negated > 0).squeeze(1)
+    # Half the bytes where the labels allow it. Nothing is added, so that nothing can overflow.
+    kind = torch.int32 if n_classes <= 2**31 else torch.int64
+    least = torch.iinfo(kind).min
+    values = labels.to(kind)
+    largest = _largest_near(values.masked_fill(~valid, least), radius)
+    # The complement turns the order round: the largest is that of the smallest. Where no pixel of
+    # the window is valid, ``least`` is not above its complement.
+    smallest = ~_largest_near((~values).masked_fill(~valid, least), radius)
+    return largest > smallest
+
+
+def _largest_near(values: Tensor, radius: int) -> Tensor:
+    r"""Largest value of (N, \*grid) within ``radius`` pixels along every axis."""
+    for axis in range(1, values.dim()):
+        found, side = values.clone(), values.shape[axis]
+        for step in range(1, min(radius, side - 1) + 1):
+            for here, there in ((0, step), (step, 0)):
+                part = found.narrow(axis, here, side - step)
+                part.copy_(torch.maximum(part, values.narrow(axis, there, side - step)))
+        values = found
+    return values
 
 
 @torch.library.custom_op(

@@ -138,19 +138,24 @@ def partition_metric_loss(
     if not isinstance(measure, str):
         check_measure(measure, grid, read)
     with torch.autocast(output.device.type, enabled=False):
-        probabilities = _probabilities(output, from_logits, straight_through)
-        weights = _weights(target, measure, grid, regions, per, ignore_index, probabilities.dtype)
-        shares, counted = _shares(weights, probabilities, per)
-        overlaps = _overlaps(probabilities, target, shares, regions, form != "expected")
+        dtype = working_dtype(output)
+        values, logits = output.flatten(2), from_logits
+        if logits and (straight_through or target.is_floating_point()):
+            values, logits = torch.softmax(values, 1, dtype=dtype), False
+        if straight_through:
+            values = _straight_through(values)
+        weights = _weights(target, measure, grid, regions, per, ignore_index, dtype)
+        shares, counted = _shares(weights, values, per)
+        overlaps = _overlaps(values, target, shares, regions, form != "expected", logits)
         if per == "batch":
             overlaps = tuple(part.sum(0, keepdim=True) for part in overlaps)
-        values = _values(overlaps, form, anchor)
+        distances = _distances(overlaps, form, anchor)
     if read:
         # One look at the few results instead of at all of the output.
-        if not bool(torch.isfinite(values).all()):
+        if not bool(torch.isfinite(distances).all()):
             check_finite(output)
         warn_if_nothing_counts(counted)
-    return values[0] if per == "batch" else reduced(values, counted, reduction)
+    return distances[0] if per == "batch" else reduced(distances, counted, reduction)
 
 
 class PartitionMetricLoss(nn.Module):
@@ -292,17 +297,12 @@ def _check_values(
         check_probabilities(output, "output", "; logits need from_logits=True")
 
 
-def _probabilities(output: Tensor, from_logits: bool, straight_through: bool) -> Tensor:
-    """Probabilities (N, k, n) in the precision to compute in."""
-    values = output.flatten(2).to(working_dtype(output))
-    if from_logits:
-        values = values.softmax(1)
-    if straight_through:
-        best = values.detach().max(1, keepdim=True).indices
-        hard = torch.zeros_like(values).scatter_(1, best, 1.0)
-        # The difference is exactly zero, unless a value is NaN.
-        values = hard + (values - values.detach())
-    return values
+def _straight_through(values: Tensor) -> Tensor:
+    """One-hot vectors of the largest values, with the gradient of the values."""
+    best = values.detach().max(1, keepdim=True).indices
+    hard = torch.zeros_like(values).scatter_(1, best, 1.0)
+    # The difference is exactly zero, unless a value is NaN.
+    return hard + (values - values.detach())
 
 
 def _weights(
@@ -329,13 +329,11 @@ def _weights(
     ).flatten(1)
 
 
-def _shares(
-    weights: Tensor | None, probabilities: Tensor, per: str
-) -> tuple[Tensor | float, Tensor]:
+def _shares(weights: Tensor | None, values: Tensor, per: str) -> tuple[Tensor | float, Tensor]:
     """Weights scaled to sum 1, a number where they are alike; and whether anything counts."""
     if weights is None:
-        images, _, pixels = probabilities.shape
-        every = torch.ones(images, dtype=torch.bool, device=probabilities.device)
+        images, _, pixels = values.shape
+        every = torch.ones(images, dtype=torch.bool, device=values.device)
         return 1 / (pixels * images if per == "batch" else pixels), every
     totals = weights.sum(1, keepdim=True)
     if per == "batch":
@@ -345,35 +343,50 @@ def _shares(
 
 
 def _overlaps(
-    output: Tensor, target: Tensor, shares: Tensor | float, regions: int, with_own: bool
+    values: Tensor,
+    target: Tensor,
+    shares: Tensor | float,
+    regions: int,
+    with_own: bool,
+    logits: bool,
 ) -> tuple[Tensor, ...]:
     """Overlaps of output and output, of output and target, and of target and target.
 
     (N, k, k), (N, k, k') and (N, k', k'); of the last only the diagonal, (N, k'), for labels.
     """
+    dtype = working_dtype(values)
     weights, scale = (shares, 1.0) if isinstance(shares, Tensor) else (None, shares)
     if target.is_floating_point():
-        other = target.detach().flatten(2).to(output.dtype)
+        soft, other = values.to(dtype), target.detach().flatten(2).to(dtype)
         left, right = (
-            part if weights is None else part * weights[:, None] for part in (output, other)
+            part if weights is None else part * weights[:, None] for part in (soft, other)
         )
-        overlaps = left @ output.mT, left @ other.mT, right @ other.mT
+        overlaps = left @ soft.mT, left @ other.mT, right @ other.mT
     else:
         labels = target.flatten(1).long()
         if weights is not None:
             # Ignored pixels go to any region: their share is 0.
             labels = torch.where(weights > 0, labels, 0)
-        each = output.new_ones(1, 1).expand_as(labels) if weights is None else weights
         # First, since it refuses labels out of range, which nothing else does without checks.
-        sizes = output.new_zeros(len(output), regions).scatter_add_(1, labels, each)
+        sizes = _sizes(labels, weights, regions).to(dtype)
         own, cross = LabelOverlaps.apply(  # type: ignore[no-untyped-call]
-            output, labels, weights, regions, with_own
+            values, labels, weights, regions, with_own, logits
         )
         overlaps = own, cross, sizes
     return overlaps if weights is not None else tuple(part * scale for part in overlaps)
 
 
-def _values(overlaps: tuple[Tensor, ...], form: str, anchor: float) -> Tensor:
+def _sizes(labels: Tensor, weights: Tensor | None, regions: int) -> Tensor:
+    """Measures of the regions of labels (N, n); exact, or in double precision: one by one."""
+    if weights is None:
+        each = labels.new_ones(1, 1).expand_as(labels)
+    else:
+        # Apple's devices have no double precision.
+        each = weights if weights.device.type == "mps" else weights.double()
+    return each.new_zeros(len(labels), regions).scatter_add_(1, labels, each)
+
+
+def _distances(overlaps: tuple[Tensor, ...], form: str, anchor: float) -> Tensor:
     """Distances from overlaps, (N,)."""
     own, cross, theirs = overlaps
     both = cross.square().sum((1, 2))

@@ -80,6 +80,20 @@ def test_boundary_agrees_with_filters(grid, radius):
     np.testing.assert_array_equal(weights[0], np.where(near, 5, 1))
 
 
+@pytest.mark.parametrize("largest", [2**31 - 1, 2**31, 2**62])
+def test_boundary_takes_labels_of_any_size(largest):
+    target = torch.tensor([[0, 0, largest, largest, 5, 5, 5, largest - 1, largest, 5, 0]])
+    weights = target_measure(target, "boundary", largest + 1, radius=1, ignore_index=5)
+    assert weights.tolist() == [[1, 5, 5, 1, 0, 0, 0, 5, 5, 0, 1]]
+
+
+@pytest.mark.parametrize("kind", ["class-balanced", "region-balanced"])
+def test_counts_of_pixels_are_not_rounded(kind):
+    target = torch.zeros(1, 300, 300, dtype=torch.int64)
+    weights = target_measure(target, kind, 1, dtype=torch.float16)
+    assert (weights == torch.tensor(1 / 90000).half()).all()
+
+
 @pytest.mark.parametrize("kind", MEASURES)
 def test_ignored_pixels_weigh_nothing_and_part_nothing(kind):
     target = torch.tensor([[0, 0, 9, 0, 0, 0, 9, 1, 1, 1, 1]])

@@ -12,6 +12,7 @@ from hiersearch.losses import (  # noqa: E402
     partition_metric_loss,
     target_measure,
 )
+from hiersearch.losses._label_kernels import BLOCK  # noqa: E402
 from hiersearch.losses.measures import MEASURES  # noqa: E402
 from hiersearch.losses.partition_metric import FORMS  # noqa: E402
 from tests.losses.reference import one_hot, pairwise_loss  # noqa: E402
@@ -200,6 +201,23 @@ def test_second_derivatives_agree_with_finite_differences(form):
     )
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["uniform", "tempered"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_the_short_way_back_is_that_of_differentiable_operations(form, kind, layout, dtype):
+    side = int(BLOCK**0.5) + 7  # more pixels than the compiled function takes at once
+    output = logits(2, 3, side, side).to(dtype).to(memory_format=layout).requires_grad_()
+    target = labels(2, side, side)
+    value = partition_metric_loss(output, target, form=form, measure=kind) * 2**10
+    (short,) = torch.autograd.grad(value, output, retain_graph=True)
+    (long,) = torch.autograd.grad(value, output, create_graph=True)
+    assert not short.requires_grad
+    assert long.requires_grad
+    assert short.dtype == dtype
+    torch.testing.assert_close(short, long.detach())
+
+
 def test_no_gradient_flows_to_the_target_or_the_measure():
     output = logits(1, 3, 4, 5).requires_grad_()
     target = logits(1, 3, 4, 5, seed=1).softmax(1).requires_grad_()
@@ -257,6 +275,25 @@ def test_autocast_does_not_lower_the_precision(form, soft):
         inside = partition_metric_loss(output, target, form=form)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, partition_metric_loss(output, target, form=form))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_autocast_around_the_way_back_does_not_lower_the_precision(form):
+    output, target = logits(2, 3, 16, 16, dtype=torch.float32), labels(2, 16, 16)
+    leaf = output.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        partition_metric_loss(leaf, target, form=form).backward()
+    assert torch.equal(leaf.grad, gradient(output, target, form=form))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["uniform", "class-balanced", "tempered"])
+def test_single_precision_errs_by_rounding_however_many_pixels(form, kind):
+    output, target = logits(1, 3, 300, 300), labels(1, 300, 300)
+    settings = {"form": form, "measure": kind, "ignore_index": 2}
+    exact = float(partition_metric_loss(output, target, **settings))
+    single = float(partition_metric_loss(output.float(), target, **settings))
+    assert single == pytest.approx(exact, abs=1e-6)
 
 
 def test_double_precision_stays_double():
