@@ -62,6 +62,8 @@ class TileJoin:
     """Largest distance, before it is divided, that is of interest."""
     sides: list[JoinSide] = field(init=False)
     """What is looked at of each view."""
+    reach: float = field(init=False)
+    """The limit, and what rounding may lift a bound by."""
 
     def __post_init__(self) -> None:
         begins = self.entries.begins
@@ -71,8 +73,7 @@ class TileJoin:
                 self.entries.views, itertools.pairwise(begins.tolist()), strict=True
             )
         ]
-        # What rounding may do to Σ a² and to a bound.
-        self.limit += 1e-9 * float(self.entries.frame.total) ** 2
+        self.reach = self.limit + 1e-9 * float(self.entries.frame.total) ** 2
 
     def candidates(self, progress: Progress | None = None) -> Iterator[tuple[Numbers, Numbers]]:
         """Yield batches of pairs of numbers, at most ROOM pairs for each task at once.
@@ -128,7 +129,7 @@ class TileJoin:
             task.a == task.b,
             np.array([frame.tiling.count(COARSE), frame.tiling.count(MIDDLE)]),
             frame.pair_units,
-            self.limit,
+            self.reach,
             task.stop,
             task.cursor,
             *rows,
