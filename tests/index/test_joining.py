@@ -103,7 +103,7 @@ def assert_right(index, entries, radius, measure=None, whole=True):
 # --- against all pairs ----------------------------------------------------------------------
 
 
-@settings(max_examples=16)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from(GRIDS),
@@ -157,7 +157,7 @@ def test_pairs_reach_across_segments_and_leave_removed_entries_out(tmp_path_fact
         assert_right(index, entries, radius)
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from([(8, 9), (3, 4, 5)]),
