@@ -20,6 +20,7 @@ QUESTIONS = (
     "nuclei_objects",
     "em_objects",
     "index_search",
+    "index_duplicates",
     "index_faults",
     "losses_time",
     "losses_shapes",

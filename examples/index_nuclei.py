@@ -115,15 +115,20 @@ def search(index: PartitionIndex, target: Path) -> None:
 
 
 def report_duplicates(index: PartitionIndex, radius: float, target: Path) -> None:
-    """Report all pairs within a radius and draw the first."""
-    pairs = sorted(index.duplicates(radius), key=lambda pair: (pair.distance, str(pair.a)))
-    print(f"\npairs of near-duplicates within {radius:g}: {len(pairs):,}")
-    for pair in pairs:
-        print(f"  distance {pair.distance:.5f}  {pair.a} | {pair.b}")
+    """Report what is within a radius of each other, group by group, and draw the first."""
+    groups = index.duplicates(radius)
+    print(f"\ngroups of near-duplicates within {radius:g}: {len(groups):,}")
+    pairs = [
+        (group.representative, other, float(distance))
+        for group in groups
+        for other, distance in zip(group.others, group.distances[1:], strict=True)
+    ]
+    for one, other, distance in pairs:
+        print(f"  distance {distance:.5f}  {one} | {other}")
     if pairs:
         shown = [
-            DuplicatePair(index.get(p.a), index.get(p.b), str(p.a), str(p.b), p.distance)
-            for p in pairs[:SHOWN]
+            DuplicatePair(index.get(one), index.get(other), str(one), str(other), distance)
+            for one, other, distance in pairs[:SHOWN]
         ]
         save_figure(duplicates_sheet(shown, title=f"Near-duplicates within {radius:g}"), target)
         print(f"picture: {target}")

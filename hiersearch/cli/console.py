@@ -71,11 +71,6 @@ def progress_bar(step: str, unit: str, quiet: bool) -> Iterator[Report]:
         yield report
 
 
-def warn(text: str) -> None:
-    """Write one line about what may be a mistake to standard error, also beside JSON."""
-    print_aside(f"hiersearch: warning: {text}")
-
-
 class ReaderGone(Exception):
     """Whoever read standard output, such as ``head``, has had enough."""
 

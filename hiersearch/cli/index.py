@@ -8,7 +8,8 @@ import typer
 from hiersearch.cli.console import print_line, print_table, progress, progress_bar, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.index_add import add
-from hiersearch.cli.index_search import duplicates, search
+from hiersearch.cli.index_duplicates import duplicates
+from hiersearch.cli.index_search import search
 from hiersearch.cli.options import Force, Quiet
 from hiersearch.cli.outputs import Destination, checked_folder
 

@@ -1,9 +1,8 @@
-"""What ``hiersearch index search`` and ``duplicates`` report and write."""
+"""What ``hiersearch index search`` reports and writes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,11 @@ from hiersearch.cli.names import shown
 from hiersearch.cli.outputs import Destination
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.resample import resampled
-from hiersearch.index.results import Pair, SearchResult, id_key
+from hiersearch.index.results import SearchResult
 from hiersearch.partitions import Partition
 
 MOST_SHOWN = 59
 """Neighbours on a contact sheet."""
-MOST_PAIRS = 24
-"""Pairs on a picture of duplicates."""
-MOST_LISTED = 20
-"""Pairs in a table."""
 
 
 def search_summary(
@@ -71,7 +66,7 @@ def print_search(summary: dict[str, Any]) -> None:
     if summary["resampled_from"] is not None:
         sizes = ("×".join(map(str, summary[key])) for key in ("resampled_from", "grid"))
         print_line("the query was brought from {} to {}".format(*sizes))
-    _print_files(summary)
+    print_files(summary)
 
 
 def _proof(summary: dict[str, Any]) -> str:
@@ -87,7 +82,8 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def _print_files(summary: dict[str, Any]) -> None:
+def print_files(summary: dict[str, Any]) -> None:
+    """Write the names of the files that a summary names."""
     if "files" in summary:
         print_line("wrote:")
         for file in summary["files"].values():
@@ -120,12 +116,13 @@ def write_search(
     listed = f"{total:,}" if drawn == total else f"{drawn:,} of {total:,}"
     title = f"{listed} nearest in {shown(summary['index'])}"
     figure = contact_sheet(panels, title=title, note=_proof(summary))
-    _write(destination, summary, "search", figure, save_figure)
+    write_files(destination, summary, "search", figure, save_figure)
 
 
-def _write(
+def write_files(
     destination: Destination, summary: dict[str, Any], stem: str, figure: Any, save: Any
 ) -> None:
+    """Write a picture, if there is one, and the summary, which names them from now on."""
     files = {"summary": f"{stem}.json"}
     if figure is not None:
         files["picture"] = f"{stem}.png"
@@ -134,88 +131,3 @@ def _write(
         if figure is not None:
             save(figure, stage / files["picture"])
         destination.write_record(stage, summary)
-
-
-# --- duplicates -----------------------------------------------------------------------------
-
-
-def duplicates_summary(
-    pairs: Sequence[Pair], radius: float, index: PartitionIndex, path: Path, seconds: float
-) -> dict[str, Any]:
-    """Return the JSON of a report: pairs, nearest first, and the groups that they join."""
-    ordered = sorted(pairs, key=lambda pair: (pair.distance, id_key(pair.a), id_key(pair.b)))
-    groups = _groups([(pair.a, pair.b) for pair in ordered])
-    return {
-        "index": str(path),
-        "entries": len(index),
-        "radius": radius,
-        "pairs": [{"a": pair.a, "b": pair.b, "distance": pair.distance} for pair in ordered],
-        "groups": groups,
-        "redundant": sum(len(group) - 1 for group in groups),
-        "seconds": round(seconds, 6),
-    }
-
-
-def _groups(pairs: list[tuple[Any, Any]]) -> list[list[Any]]:
-    """Join pairs that share an entry, largest group first."""
-    group_of: dict[Any, list[Any]] = {}
-    for a, b in pairs:
-        first, second = (group_of.setdefault(one, [one]) for one in (a, b))
-        if first is not second:
-            small, large = sorted((first, second), key=len)
-            large += small
-            for one in small:
-                group_of[one] = large
-    distinct = {id(group): group for group in group_of.values()}
-    return sorted((sorted(group, key=id_key) for group in distinct.values()), key=len, reverse=True)
-
-
-def print_duplicates(summary: dict[str, Any]) -> None:
-    """Write the nearest pairs and the number of groups to standard output."""
-    pairs, groups = summary["pairs"], summary["groups"]
-    if not pairs:
-        print_line(
-            f"no two of {summary['entries']:,} entries are within {summary['radius']:g} "
-            "of each other"
-        )
-    else:
-        rows = [[str(p["a"]), str(p["b"]), f"{p['distance']:.6g}"] for p in pairs[:MOST_LISTED]]
-        print_table(f"Within {summary['radius']:g}", ["one", "other", "distance"], rows)
-        if len(pairs) > MOST_LISTED:
-            print_line(f"… and {len(pairs) - MOST_LISTED:,} more pairs: see --json or --out")
-        print_line(
-            f"pairs: {len(pairs):,}; groups that they join: {len(groups):,}, of "
-            f"{summary['redundant'] + len(groups):,} of {summary['entries']:,} entries; "
-            f"redundant: {summary['redundant']:,}"
-        )
-    _print_files(summary)
-
-
-def write_duplicates(
-    destination: Destination, summary: dict[str, Any], index: PartitionIndex
-) -> None:
-    """Write the picture, if there is a pair, and the JSON; the summary names them from now on."""
-    from hiersearch.plots import DuplicatePair, duplicates_sheet, save_figure
-
-    pairs = summary["pairs"]
-    drawn = [
-        DuplicatePair(
-            index.get(pair["a"]),
-            index.get(pair["b"]),
-            shown(str(pair["a"])),
-            shown(str(pair["b"])),
-            pair["distance"],
-        )
-        for pair in pairs[:MOST_PAIRS]
-    ]
-    figure = None
-    if drawn:
-        listed = (
-            f"{len(pairs):,}" if len(drawn) == len(pairs) else f"{len(drawn)} of {len(pairs):,}"
-        )
-        title = (
-            f"Pairs of near-duplicates: {listed} within {summary['radius']:g} in "
-            f"{shown(summary['index'])}"
-        )
-        figure = duplicates_sheet(drawn, title=title)
-    _write(destination, summary, "duplicates", figure, save_figure)

@@ -1,4 +1,4 @@
-"""``hiersearch index search`` and ``duplicates``: what is near to a query, and to each other."""
+"""``hiersearch index search``: what is near to a query."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hiersearch.cli.console import progress, progress_bar, warn, write_json
+from hiersearch.cli.console import progress, warn, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
     ACTIVATIONS,
@@ -221,38 +221,3 @@ def _check_amount(k: int | None, radius: float | None, approximate: bool) -> Non
         raise UsageError(f"--radius must be within 0..1, got {radius}")
     if radius is not None and approximate:
         raise UsageError("--approximate is for -k only, got --radius")
-
-
-def duplicates(
-    path: Annotated[Path, typer.Argument(help="Folder of the index.", metavar="PATH")],
-    radius: Annotated[float, typer.Option(help="How near; 0 finds equal partitions only.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for a picture (PNG) and the report (JSON).")
-    ] = None,
-    force: Force = False,
-    as_json: Quiet = False,
-) -> None:
-    """Report all pairs of entries within a distance of each other."""
-    if not 0 <= radius <= 1:
-        raise UsageError(f"--radius must be within 0..1, got {radius}")
-    destination = None
-    if out is not None:
-        folder = checked_folder(out)
-        destination = Destination(folder, "index duplicates", "duplicates.json", force=force)
-        destination.check(("duplicates.json", "duplicates.png"))
-    begin = time.perf_counter()
-    with progress_bar("Looking for duplicates", "entries", as_json) as report:
-        from hiersearch.cli import index_results
-        from hiersearch.cli.index_entries import opened
-
-        with opened(path) as index:
-            total = max(1, len(index))
-            pairs = index.duplicates(radius, progress=lambda done: report(done / total, done))
-            seconds = time.perf_counter() - begin
-            summary = index_results.duplicates_summary(pairs, radius, index, path, seconds)
-            if destination is not None:
-                index_results.write_duplicates(destination, summary, index)
-    if as_json:
-        write_json(summary)
-    else:
-        index_results.print_duplicates(summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +19,23 @@ from hiersearch import _validate
 from hiersearch.device.choice import Device, resolved
 from hiersearch.device.choice import Work as DeviceWork
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.index import joining, repairing, writing
-from hiersearch.index.answering import Asked, Live, raised
+from hiersearch.index import repairing, writing
+from hiersearch.index.answering import Asked, Live
 from hiersearch.index.columns import kind_of
 from hiersearch.index.conditions import Condition, selected
 from hiersearch.index.device_search import DeviceSearch
 from hiersearch.index.device_work import search_work
+from hiersearch.index.duplicates import duplicate_groups, duplicate_pairs
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import Damage, MergingWarning
 from hiersearch.index.ids import checked_id
 from hiersearch.index.layout import View
 from hiersearch.index.packing import Frame
+from hiersearch.index.pair_distances import Entries
 from hiersearch.index.proposals import FaissProposer, faiss_module
 from hiersearch.index.repairing import Repair
 from hiersearch.index.resident import HeldViews
-from hiersearch.index.results import Pair, SearchResult, id_key
+from hiersearch.index.results import DuplicateGroup, Pair, SearchResult, id_key
 from hiersearch.index.search import Search
 from hiersearch.index.settings import frame_of, settings_of
 from hiersearch.index.snapshot import StoredSegment, find_many
@@ -615,38 +617,78 @@ class PartitionIndex:
 
     def duplicates(
         self, radius: float, *, progress: Callable[[int], None] | None = None
-    ) -> list[Pair]:
-        """Find all pairs of entries within a normalised distance of each other.
+    ) -> list[DuplicateGroup]:
+        """Find the groups of entries that are near-duplicates of each other.
+
+        Two entries within the radius are in one group, and so is whatever is within it of either:
+        single linkage, so that two of a group may be farther apart.
 
         Parameters
         ----------
         radius : float
-            Largest distance, in [0, 1]; 0 finds equal partitions.
+            Largest normalised distance of a pair, in [0, 1]; 0 finds equal partitions.
         progress : function, optional
             Called with the number of entries compared so far.
 
         Returns
         -------
-        list of Pair
-            Nearest first, then by ids.
+        list of DuplicateGroup
+            The largest first, then by their representatives, which are the first in the order of
+            ids: integers before text.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``radius`` is not a number of at least 0.
+        DamageError
+            If bytes that were needed are damaged.
 
         Notes
         -----
-        Blocks are joined with blocks: pairs of them are dropped by the triangle inequality, pairs
-        of entries by their bounds; only what is left is compared.
+        Equal partitions are found by hash, in O(entries), and one of them stands for all. Of the
+        others, pairs of blocks and pairs of entries are dropped by bounds; what these leave is
+        compared, unless it is connected already. O(pairs of blocks) at most beside that; memory is
+        bounded by a batch of pairs and a few dozen bytes an entry.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with PartitionIndex.create(Path(folder.name, "index"), (4, 6)) as index:
+        ...     _ = index.add(np.repeat([[0, 0, 0, 1, 1, 1]], 4, axis=0), "halves")
+        ...     _ = index.add(np.repeat([[7, 7, 7, 5, 5, 5]], 4, axis=0), "again")
+        ...     _ = index.add(np.repeat([[0, 0, 1, 1, 1, 1]], 4, axis=0), "thirds")
+        ...     [(group.ids, group.raw.tolist()) for group in index.duplicates(0.3)]
+        [(('again', 'halves', 'thirds'), [0, 0, 160])]
+        >>> folder.cleanup()
         """
-        limit = _checked_radius(radius)
-        scale = float(self._frame.total) ** 2
+        return duplicate_groups(self._entries(), _checked_radius(radius), progress)
+
+    def duplicate_pairs(
+        self, radius: float, *, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Pair]:
+        """Yield every pair of entries within a normalised distance, in no particular order.
+
+        Parameters and errors are those of :meth:`duplicates`; ``radius`` is checked at once. Pairs
+        are found while they are asked for, in bounded memory: n copies of one partition make
+        n (n − 1) / 2 pairs, which :meth:`duplicates` spares.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with PartitionIndex.create(Path(folder.name, "index"), (4, 6)) as index:
+        ...     _ = index.add_many([np.zeros((4, 6), int)] * 3)
+        ...     [(pair.a, pair.b, pair.raw) for pair in index.duplicate_pairs(0)]
+        [(0, 1, 0), (0, 2, 0), (1, 2, 0)]
+        >>> folder.cleanup()
+        """
+        return duplicate_pairs(self._entries(), _checked_radius(radius), progress)
+
+    def _entries(self) -> Entries:
+        """Return the entries of one moment, for a join."""
         moment = self._live(None)
-        found = joining.close_pairs(moment.views, moment.live, raised(limit * scale), progress)
-        pairs = []
-        for places in found:
-            distance = places[2]
-            if float(distance) / scale <= limit:
-                names = [moment.views[view].stored.id_at(row) for view, row in places[:2]]
-                ids = sorted(names, key=id_key)
-                pairs.append(Pair(ids[0], ids[1], float(distance) / scale))
-        return sorted(pairs, key=lambda pair: (pair.distance, id_key(pair.a), id_key(pair.b)))
+        return Entries(moment.views, self._frame, moment.live)
 
     def _searched(
         self,

@@ -1,161 +1,167 @@
-"""All pairs of entries within a distance of each other, by joining blocks with blocks."""
+"""The self-join: pairs of entries that may be within a distance of each other.
+
+Every pair of blocks whose Σ a² come within the distance is looked at once: blocks are sorted by
+their least Σ a², so that those which do follow each other. Of these pairs of blocks the triangle
+inequality on the tile distance drops some, and of the pairs of their rows Σ a², the coarse and the
+middle tile bound drop most. What is left comes in batches of bounded size, whatever the number of
+pairs: other bounds may narrow them before exact distances decide.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._compile import compiled
-from hiersearch.index._tile_kernels import pair_distance
+from hiersearch.index._join_kernels import JoinSide, close_rows
 from hiersearch.index.layout import View
-from hiersearch.index.packing import MIDDLE
-from hiersearch.index.queries import HardQuery
+from hiersearch.index.packing import COARSE, MIDDLE
+from hiersearch.index.pair_distances import Entries, Numbers
+from hiersearch.index.threads import CORES, pool
 
-_ROOM = 2**18
-"""Pairs that are found before they are compared."""
+BLOCKS_AT_ONCE = 64
+"""Blocks of one segment that one task joins with those of another."""
+TASKS_AT_ONCE = 4 * CORES
+"""Tasks that are advanced side by side."""
+ROOM = 2**15
+"""Pairs that a task finds before it waits for them to be compared."""
 
-
-@compiled
-def close_rows(
-    middle_a: NDArray[np.uint8],
-    errors_a: NDArray[np.float32],
-    ends_a: NDArray[np.int32],
-    pivots_a: NDArray[np.int32],
-    radii_a: NDArray[np.float32],
-    live_a: NDArray[np.uint8],
-    middle_b: NDArray[np.uint8],
-    errors_b: NDArray[np.float32],
-    ends_b: NDArray[np.int32],
-    pivots_b: NDArray[np.int32],
-    radii_b: NDArray[np.float32],
-    live_b: NDArray[np.uint8],
-    block: int,
-    same: bool,
-    n_diagonal: int,
-    unit: float,
-    radius: float,
-    rows_a: NDArray[np.int32],
-    rows_b: NDArray[np.int32],
-) -> int:
-    """Find pairs of a block of a with all of b whose tile bound is within a radius.
-
-    Return their number; where it exceeds the room in ``rows_a``, only the first are written. With
-    ``same``, b is a, and each pair is found once.
-    """
-    found = 0
-    first_a = ends_a[block - 1] if block > 0 else 0
-    pivot = middle_a[pivots_a[block]]
-    reach = radius + radii_a[block] + errors_a[pivots_a[block]]
-    for other in range(block if same else 0, ends_b.size):
-        steps = pair_distance(pivot, middle_b[pivots_b[other]], n_diagonal)
-        if steps * unit - errors_b[pivots_b[other]] - radii_b[other] > reach:
-            continue
-        first_b = ends_b[other - 1] if other > 0 else 0
-        for i in range(first_a, ends_a[block]):
-            if live_a.size > 0 and live_a[i] == 0:
-                continue
-            one = middle_a[i]
-            for j in range(i + 1 if same and other == block else first_b, ends_b[other]):
-                if live_b.size > 0 and live_b[j] == 0:
-                    continue
-                steps = pair_distance(one, middle_b[j], n_diagonal)
-                if steps * unit - errors_a[i] - errors_b[j] <= radius:
-                    if found < rows_a.size:
-                        rows_a[found] = i
-                        rows_b[found] = j
-                    found += 1
-    return found
+Progress = Callable[[int], None]
 
 
-Place = tuple[int, int]
+@dataclass(slots=True)
+class _Task:
+    """Some blocks of one segment against all of another."""
+
+    a: int
+    """Number of the view whose blocks are joined."""
+    b: int
+    """Number of the view with which; not before ``a``."""
+    stop: int
+    """Where in the order of blocks of ``a`` to stop."""
+    cursor: NDArray[np.int64]
+    """(2,) how far it is: see :func:`close_rows`."""
+
+    @property
+    def finished(self) -> bool:
+        return int(self.cursor[0]) == self.stop
 
 
-def close_pairs(
-    views: Sequence[View],
-    live: Mapping[int, NDArray[np.uint8]],
-    radius: float,
-    progress: Callable[[int], None] | None,
-) -> list[tuple[Place, Place, Any]]:
-    """Return pairs of places, (number of view, row), with their ρ, not divided."""
-    found: list[tuple[Place, Place, Any]] = []
-    everything = np.empty(0, np.uint8)
-    done = 0
-    for a, one in enumerate(views):
-        for block in range(one.arrays["block_ends"].size):
-            for b in range(a, len(views)):
-                masks = live.get(a, everything), live.get(b, everything)
-                pairs = _close_rows(one, views[b], masks, block, a == b, radius)
-                found += _within(a, b, views, pairs, radius)
-            first = int(one.arrays["block_ends"][block - 1]) if block else 0
-            done += int(one.arrays["block_ends"][block]) - first
+@dataclass(slots=True, eq=False)
+class TileJoin:
+    """Pairs of entries whose cheap bounds are within a limit, each pair once."""
+
+    entries: Entries
+    """What is joined with itself."""
+    taking_part: NDArray[np.bool_]
+    """(n,) which of the entries are."""
+    limit: float
+    """Largest distance, before it is divided, that is of interest."""
+    sides: list[JoinSide] = field(init=False)
+    """What is looked at of each view."""
+    reach: float = field(init=False)
+    """The limit, and what rounding may lift a bound by."""
+
+    def __post_init__(self) -> None:
+        begins = self.entries.begins
+        self.sides = [
+            _side(view, self.taking_part[begin:end])
+            for view, (begin, end) in zip(
+                self.entries.views, itertools.pairwise(begins.tolist()), strict=True
+            )
+        ]
+        self.reach = self.limit + 1e-9 * float(self.entries.frame.total) ** 2
+
+    def candidates(self, progress: Progress | None = None) -> Iterator[tuple[Numbers, Numbers]]:
+        """Yield batches of pairs of numbers, at most ROOM pairs for each task at once.
+
+        O(pairs of blocks) at most, on all cores. ``progress`` is called with how many of those
+        taking part have been compared with all others.
+        """
+        tasks = self._tasks()
+        current: list[_Task] = []
+        done = 0
+        while True:
+            current += itertools.islice(tasks, TASKS_AT_ONCE - len(current))
+            if not current:
+                return
+            found = list(pool().map(self._advanced, current))
+            yield (
+                np.concatenate([firsts for firsts, _ in found]),
+                np.concatenate([seconds for _, seconds in found]),
+            )
+            done += sum(self._members(task) for task in current if task.finished)
+            current = [task for task in current if not task.finished]
             if progress is not None:
                 progress(done)
-    return found
 
+    def _tasks(self) -> Iterator[_Task]:
+        for a, side in enumerate(self.sides):
+            for begin in range(0, side.order.size, BLOCKS_AT_ONCE):
+                stop = min(begin + BLOCKS_AT_ONCE, side.order.size)
+                for b in range(a, len(self.sides)):
+                    yield _Task(a, b, stop, np.array([begin, -1]))
 
-def _close_rows(
-    one: View,
-    other: View,
-    live: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    block: int,
-    same: bool,
-    radius: float,
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the rows of the pairs that the tile bounds leave."""
-    room = _ROOM
-    while True:
+    def _members(self, task: _Task) -> int:
+        """Count the rows of a task, once for all tasks that share them."""
+        if task.b != len(self.sides) - 1:
+            return 0
+        side = self.sides[task.a]
+        ends = side.block_ends
+        begin = (task.stop - 1) // BLOCKS_AT_ONCE * BLOCKS_AT_ONCE
+        return sum(
+            int(np.count_nonzero(side.taking_part[ends[block - 1] if block else 0 : ends[block]]))
+            for block in side.order[begin : task.stop].tolist()
+        )
+
+    def _advanced(self, task: _Task) -> tuple[Numbers, Numbers]:
+        """Return the next pairs of a task."""
+        frame = self.entries.frame
+        one, other = self.sides[task.a], self.sides[task.b]
+        room = max(ROOM, _largest_block(one) * _largest_block(other))
         rows = np.empty(room, np.int32), np.empty(room, np.int32)
-        sides = [
-            (
-                view.arrays["middle"],
-                view.arrays["middle_errors"],
-                view.arrays["block_ends"],
-                view.arrays["block_pivots"],
-                view.arrays["block_radii"],
-                mask,
-            )
-            for view, mask in zip((one, other), live, strict=True)
-        ]
         count = close_rows(
-            *sides[0],
-            *sides[1],
-            block,
-            same,
-            one.frame.tiling.count(MIDDLE),
-            one.frame.pair_units[1],
-            radius * (1 + 1e-9),
+            one,
+            other,
+            task.a == task.b,
+            np.array([frame.tiling.count(COARSE), frame.tiling.count(MIDDLE)]),
+            frame.pair_units,
+            self.reach,
+            task.stop,
+            task.cursor,
             *rows,
         )
-        if count <= room:
-            return rows[0][:count], rows[1][:count]
-        room = count
+        begins = self.entries.begins
+        return rows[0][:count] + begins[task.a], rows[1][:count] + begins[task.b]
 
 
-def _within(
-    a: int,
-    b: int,
-    views: Sequence[View],
-    pairs: tuple[NDArray[np.int32], NDArray[np.int32]],
-    radius: float,
-) -> list[tuple[Place, Place, Any]]:
-    """Verify pairs, those with one first entry together."""
-    partners: defaultdict[int, list[int]] = defaultdict(list)
-    for i, j in zip(pairs[0].tolist(), pairs[1].tolist(), strict=True):
-        partners[i].append(j)
-    found = []
-    for i, others in partners.items():
-        query = HardQuery(views[a].partition(i, labelled=False), views[a].frame)
-        rows = np.array(others, np.int32)
-        rows = rows[query.overlap(views[b], rows) <= radius + query.margin]
-        if rows.size:
-            distances = query.exact(views[b], rows)
-            near = distances <= radius
-            found += [
-                ((a, i), (b, row), distance)
-                for row, distance in zip(rows[near].tolist(), distances[near].tolist(), strict=True)
-            ]
-    return found
+def _largest_block(side: JoinSide) -> int:
+    return int(np.diff(side.block_ends, prepend=0).max())
+
+
+def _side(view: View, taking_part: NDArray[np.bool_]) -> JoinSide:
+    """Prepare a view: its blocks with a row that takes part, sorted by Σ a². O(n)."""
+    arrays = view.arrays
+    squares = arrays["squares"].astype(np.float64)
+    begins = np.concatenate([[0], arrays["block_ends"][:-1]])
+    lows = np.minimum.reduceat(np.where(taking_part, squares, np.inf), begins)
+    highs = np.maximum.reduceat(np.where(taking_part, squares, -np.inf), begins)
+    order = np.argsort(lows, kind="stable")[: np.count_nonzero(np.isfinite(lows))]
+    return JoinSide(
+        squares,
+        taking_part.astype(np.uint8),
+        arrays["coarse"],
+        arrays["coarse_errors"],
+        arrays["middle"],
+        arrays["middle_errors"],
+        arrays["block_ends"],
+        arrays["block_pivots"],
+        arrays["block_radii"],
+        order.astype(np.int32),
+        lows[order],
+        highs[order],
+        np.maximum.accumulate(highs[order]),
+    )

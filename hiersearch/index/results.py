@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
@@ -94,6 +97,36 @@ class Pair:
     """The other."""
     distance: float
     """ρ / M² between them."""
+    raw: int | float
+    """The same before it is divided: an exact integer under a measure of integer type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DuplicateGroup:
+    """Entries that near-duplicates connect: each is near another one of them (single linkage).
+
+    Two of a group may be farther apart than any of them is from its nearest.
+    """
+
+    ids: tuple[int | str, ...]
+    """The members, at least two: the representative, then the nearest to it first, ties by id."""
+    distances: NDArray[np.float64]
+    """(members,) exact ρ / M² of each to the representative; read-only."""
+    raw: NDArray[Any]
+    """(members,) the same before it is divided: int64 under a measure of integer type."""
+
+    @property
+    def representative(self) -> int | str:
+        """The member that comes first in the order of ids: integers before text."""
+        return self.ids[0]
+
+    @property
+    def others(self) -> tuple[int | str, ...]:
+        """The members besides the representative."""
+        return self.ids[1:]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def id_key(value: int | str) -> tuple[bool, int | str]:

@@ -278,37 +278,116 @@ def test_soft_queries_have_a_picture_too(shelf, tmp_path):
 # --- near-duplicates ------------------------------------------------------------------------
 
 
-def test_duplicates_are_all_pairs_within_the_radius(shelf, tmp_path):
+def close_pairs(radius):
+    """Return the distances of all pairs of label maps within a radius, by their names."""
     parts = {name: Partition.from_labels(labels) for name, labels in maps().items()}
     names = sorted(parts)
-    radius = 0.15
-    wanted = {
-        frozenset((a, b)): float(distance(parts[a], parts[b]))
+    found = {
+        (a, b): float(distance(parts[a], parts[b]))
         for i, a in enumerate(names)
         for b in names[i + 1 :]
-        if distance(parts[a], parts[b]) <= radius
     }
+    return {pair: value for pair, value in found.items() if value <= radius}
+
+
+RADIUS = 0.15
+
+
+def test_duplicates_are_what_pairs_within_the_radius_connect(shelf, tmp_path):
+    wanted = close_pairs(RADIUS)
     assert 3 < len(wanted) < 60
-    command = ("duplicates", shelf / "crops", "--radius", radius)
+    command = ("duplicates", shelf / "crops", "--radius", RADIUS)
     summary = parsed(index(*command, "--json", "--out", tmp_path))
-    found = {frozenset((p["a"], p["b"])): p["distance"] for p in summary["pairs"]}
-    assert found == wanted
+    groups = summary["groups"]
+    joined = {name for pair in wanted for name in pair}
+    assert sorted(name for group in groups for name in group) == sorted(joined)
+    for pair in wanted:
+        assert sum(set(pair) <= set(group) for group in groups) == 1
+    every = close_pairs(1)
+    for group, distances in zip(groups, summary["distances"], strict=True):
+        assert group[0] == min(group)
+        assert distances == [0, *(every[group[0], name] for name in group[1:])]
+        assert distances == sorted(distances)
+    assert (summary["entries"], summary["radius"]) == (12, RADIUS)
+    assert summary["redundant"] == len(joined) - len(groups)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["duplicates.json", "duplicates.png"]
+    assert json.loads((tmp_path / "duplicates.json").read_text()) == summary
+    shown = index(*command).stdout
+    assert f"groups: {len(groups)}, of {len(joined)} of 12 entries" in shown
+    assert groups[0][0] in shown
+
+
+def test_pairs_within_the_radius_nearest_first(shelf, tmp_path):
+    wanted = close_pairs(RADIUS)
+    command = ("duplicates", shelf / "crops", "--radius", RADIUS, "--pairs")
+    summary = parsed(index(*command, "--json", "--out", tmp_path))
+    assert {(p["a"], p["b"]): p["distance"] for p in summary["pairs"]} == wanted
     order = [p["distance"] for p in summary["pairs"]]
     assert order == sorted(order)
-    joined = {name for pair in wanted for name in pair}
-    assert sorted(name for group in summary["groups"] for name in group) == sorted(joined)
-    for pair in wanted:
-        assert sum(pair <= set(group) for group in summary["groups"]) == 1
-    assert summary["redundant"] == len(joined) - len(summary["groups"])
+    assert summary["count"] == len(wanted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["duplicates.json", "duplicates.png"]
-    assert f"pairs: {len(wanted)}" in index(*command).stdout
+    everything = index("duplicates", shelf / "crops", "--radius", 1, "--pairs").stdout
+    assert "pairs: 66" in everything
+    assert "and 46 more pairs" in everything
 
 
 def test_no_duplicates(shelf, tmp_path):
-    result = index("duplicates", shelf / "crops", "--radius", 0, "--out", tmp_path)
-    assert result.exit_code == 0
-    assert "no two of 12 entries are within 0" in result.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["duplicates.json"]
+    for more in ((), ("--pairs",)):
+        result = index("duplicates", shelf / "crops", "--radius", 0, "--out", tmp_path, *more)
+        assert result.exit_code == 0
+        assert "no two of 12 entries are within 0" in result.stdout
+        assert [path.name for path in tmp_path.iterdir()] == ["duplicates.json"]
+
+
+@pytest.fixture
+def copies(empty):
+    """Return the current folder, with an index "crops" of 3 and 2 copies and another map."""
+    (empty / "maps").mkdir()
+    for name, moved in {"b": 0, "a": 0, "c": 0, "d": 2, "e": 2, "f": 20}.items():
+        write_labels(empty / "maps" / f"{name}.png", np.roll(NUCLEI[:64, :64], moved, axis=1))
+    assert index("add", "crops", "maps").exit_code == 0
+    return empty
+
+
+def test_all_but_the_representatives_are_removed_in_one_commit(copies):
+    before = parsed(index("info", "crops", "--json"))["generation"]
+    summary = parsed(index("duplicates", "crops", "--radius", 0, "--remove", "--yes", "--json"))
+    assert summary["groups"] == [["a", "b", "c"], ["d", "e"]]
+    assert (summary["removed"], summary["entries"], summary["left"]) == (["b", "c", "e"], 6, 3)
+    info = parsed(index("info", "crops", "--json"))
+    assert (info["entries"], info["generation"]) == (3, before + 1)
+    again = index("duplicates", "crops", "--radius", 0, "--remove", "--yes")
+    assert "no two of 3 entries" in again.stdout
+    assert "removed 0, 3 entries left" in again.stdout
+    assert parsed(index("info", "crops", "--json"))["generation"] == before + 1
+
+
+def test_removing_without_a_terminal_needs_yes(copies):
+    command = ("duplicates", "crops", "--radius", 0)
+    refused(index(*command, "--remove"), "--remove asks before it removes", "--yes")
+    refused(index(*command, "--yes"), "--yes is for --remove only")
+    refused(index(*command, "--remove", "--yes", "--pairs"), "--pairs and --remove")
+    assert parsed(index("info", "crops", "--json"))["entries"] == 6
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes a terminal")
+@pytest.mark.parametrize(("answer", "left"), [("n", 6), ("y", 3)])
+def test_removing_asks_and_says_how_many_go(copies, monkeypatch, capsys, answer, left):
+    from hiersearch.cli import app
+
+    keyboard, terminal = os.openpty()
+    try:
+        os.write(keyboard, f"{answer}\n".encode())
+        with os.fdopen(terminal) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            with pytest.raises(SystemExit, match="0"):
+                app(["index", "duplicates", "crops", "--radius", "0", "--remove"])
+    finally:
+        os.close(keyboard)
+    said = capsys.readouterr()
+    assert "Remove 3 of 6 entries, keeping the first of each group?" in said.err
+    assert f"removed {6 - left}, {left} entries left" in said.out
+    assert parsed(index("info", "crops", "--json"))["entries"] == left
 
 
 # --- adding ---------------------------------------------------------------------------------
@@ -878,4 +957,4 @@ def test_radii_that_are_none(shelf, radius):
 def test_queries_of_an_empty_index(empty):
     write_labels(empty / "a.png", NUCLEI[:64, :64])
     refused(index("search", "crops", "a.png", "-k", 3, "--json"), "must hold an entry", "crops")
-    assert parsed(index("duplicates", "crops", "--radius", 1, "--json"))["pairs"] == []
+    assert parsed(index("duplicates", "crops", "--radius", 1, "--json"))["groups"] == []

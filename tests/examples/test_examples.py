@@ -157,7 +157,7 @@ def test_index_a_folder_of_ones_own(tmp_path):
         Image.fromarray(np.roll(labels, moved, axis=1)).save(tmp_path / f"{place}-mask.png")
     printed = run("index_nuclei.py", ".", "--pattern", "*-mask.png", folder=tmp_path)
     assert "3 label maps of 128 × 128" in printed
-    assert "pairs of near-duplicates within 0.03: 1" in printed
+    assert "groups of near-duplicates within 0.03: 1" in printed
     assert "distance 0.00000  0-mask | 1-mask" in printed
 
 
