@@ -1,0 +1,297 @@
+"""Losses of power, simulated: what a writer did is replayed on a disk that forgets.
+
+A writer process runs under a trace of its system calls, creating folders and committing to them.
+The calls are done again on :class:`tests.index.disk_model.Disk`; at some of them the power goes,
+and what may remain is looked at: it must open, and hold what had been acknowledged, or that and
+the one operation that was under way. Run as a program, this module is the writer process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.index import planted
+from tests.index.disk_model import Disk, Folder
+from tests.index.faults import (
+    ROOT,
+    Findings,
+    Model,
+    Workload,
+    WrongContent,
+    after,
+    operation,
+    resolved,
+    shown,
+)
+from tests.index.tracing import Call, Replay, traced
+
+ACKNOWLEDGED = "acknowledged"
+"""File on the simulated disk that the writer writes a line into after each commit."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the writer does in one folder."""
+
+    folder: str
+    """Its name on the disk."""
+    seed: int
+    """What its operations follow from, see :func:`tests.index.faults.operation`."""
+    count: int
+    """How many operations."""
+    start: int = 0
+    """Number of the first operation."""
+    model: tuple[tuple[int | str, int], ...] | None = None
+    """What the folder holds before; None where it is to be made, which counts as a commit."""
+
+    def states(self) -> list[Model | None]:
+        """Return what the folder should hold after each commit; None: it need not be there."""
+        states: list[Model | None] = [None, {}] if self.model is None else [dict(self.model)]
+        for index in range(self.start, self.start + self.count):
+            model = states[-1]
+            assert model is not None
+            states.append(after(model, operation(self.seed, index, model)))
+        return states
+
+
+# --- the writer process ---------------------------------------------------------------------
+
+
+def write(workload_name: str, root: str, fault: str) -> None:
+    """Do the jobs that standard input names, acknowledging each commit."""
+    workload = resolved(workload_name)
+    jobs = [Job(**fields) for fields in json.load(sys.stdin)]
+    planted.plant(fault)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    acknowledgements = os.open(Path(root, ACKNOWLEDGED), flags)
+    for job in jobs:
+        folder = Path(root, job.folder)
+        if job.model is None:
+            workload.create(folder)
+            os.write(acknowledgements, b"done\n")
+        model: Model = dict(job.model or ())
+        with workload.opened(folder, True) as handle:
+            for index in range(job.start, job.start + job.count):
+                step = operation(job.seed, index, model)
+                workload.apply(handle, step)
+                model = after(model, step)
+                os.write(acknowledgements, b"done\n")
+    os.close(acknowledgements)
+
+
+@dataclass
+class Recording:
+    """What a writer did."""
+
+    disk: Disk
+    """The disk before it."""
+    calls: list[Call]
+    """Its calls."""
+    jobs: Sequence[Job]
+    """What it was asked for."""
+
+
+def record(workload_name: str, root: Path, jobs: Sequence[Job], fault: str = "none") -> Recording:
+    """Let a writer do jobs in folders of ``root``, and watch it.
+
+    Raises
+    ------
+    AssertionError
+        If it fails, or the model of the disk ends up other than the disk.
+    """
+    before, replay = Disk.of(root), Replay(Disk.of(root))
+    data = json.dumps([asdict(job) for job in jobs]).encode()
+    command = [sys.executable, "-m", "tests.index.power_losses", workload_name, str(root), fault]
+    calls = traced(command, root, data, ROOT)
+    replay.do_all(calls)
+    differences = replay.disk.differences()
+    if differences:
+        raise AssertionError(f"the model of the disk differs from the disk at {differences}")
+    return Recording(before, calls, jobs)
+
+
+# --- losses ---------------------------------------------------------------------------------
+
+
+@dataclass
+class PowerLosses(Findings):
+    """What losses of power brought."""
+
+    after_commits: int = 0
+    """Trials in which the power went right after a commit was acknowledged."""
+    unmade: int = 0
+    """Trials in which nothing was left of a folder whose creation was not acknowledged."""
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What one loss of power left."""
+
+    folder: Path
+    """A folder as it may be found afterwards."""
+    job: Job
+    states: tuple[Model | None, ...]
+    """What it may hold."""
+    place: str
+    """When the power went, in words."""
+    after_commit: bool
+
+
+def remains(
+    recording: Recording, scratch: Path, trials: int, rng: np.random.Generator
+) -> Iterator[Remains]:
+    """Yield what losses of power at random calls leave; each is deleted before the next."""
+    calls, jobs = recording.calls, recording.jobs
+    replay = Replay(recording.disk)
+    cuts = _cuts(calls, trials, rng)
+    states = [job.states() for job in jobs]
+    progress = [(j, k) for j, found in enumerate(states) for k in range(len(found))]
+    # The last state of a job is also the moment before the next one.
+    progress = [(j, k) for j, k in progress if k < len(states[j]) - 1] + [progress[-1]]
+    done = acknowledged = 0
+    for cut in sorted(cuts.tolist()):
+        for call in calls[done:cut]:
+            replay.do(call)
+            acknowledged += _acknowledges(call)
+        done = cut
+        just = _acknowledges(calls[cut - 1])
+        # Right after a commit it is the folder of that commit that counts.
+        job, state = progress[acknowledged - just]
+        state += just
+        target = scratch / "remains"
+        _leave(replay.disk, jobs[job].folder, target, rng)
+        allowed = tuple(states[job][state : state + 2])
+        place = f"call {cut} of {len(calls)}, {calls[cut - 1].name}, commit {state} of job {job}"
+        yield Remains(target, jobs[job], allowed, place, just)
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _cuts(calls: Sequence[Call], trials: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose after how many calls the power goes; rare calls more often than their number asks."""
+    kinds = [f"{call.name} {Path(call.file).suffix}" if call.changes else "" for call in calls]
+    frequencies = Counter(kinds)
+    weights = np.array([frequencies[kind] ** -0.5 if kind else 0.0 for kind in kinds])
+    cuts: NDArray[np.int64] = 1 + rng.choice(len(calls), trials, p=weights / weights.sum())
+    ends = [i + 1 for i, call in enumerate(calls) if _acknowledges(call)]
+    at_ends = rng.random(trials) < 0.2
+    cuts[at_ends] = rng.choice(ends, int(at_ends.sum()))
+    return cuts
+
+
+def _acknowledges(call: Call) -> bool:
+    return call.name == "write" and call.arguments[0].endswith(_MARK)
+
+
+_MARK = "".join(f"\\x{byte:02x}" for byte in f"/{ACKNOWLEDGED}".encode()) + ">"
+
+
+def _leave(disk: Disk, name: str, target: Path, rng: np.random.Generator) -> None:
+    """Draw what remains of one folder of the disk."""
+    node = disk.root.remains(rng).get(name)
+    if isinstance(node, Folder):
+        Disk(disk.path / name, node).lose_power(target, rng)
+
+
+def lose_power(
+    workload_name: str,
+    scratch: Path,
+    trials: int,
+    seed: int,
+    operations: int = 25,
+    fault: str = "none",
+    to_first: bool = False,
+) -> PowerLosses:
+    """Record a writer that makes a folder and commits to it, and let the power go at its calls.
+
+    A tenth of the trials are second losses: writers that opened what a first one left, whose
+    recovery and next commits were interrupted in turn. ``fault`` is one that is planted into the
+    writer; ``to_first`` ends the trials at the first thing that goes wrong.
+    """
+    workload = resolved(workload_name)
+    rng = np.random.default_rng([seed, 0])
+    found = PowerLosses()
+    first, second = scratch / "first", scratch / "second"
+    first.mkdir()
+    second.mkdir()
+    again: list[Job] = []
+    jobs = [Job("made", seed, operations)]
+    n_second = trials // 10
+    keep = set(rng.choice(trials, min(trials, 1 + n_second // 10), replace=False).tolist())
+    recording = record(workload_name, first, jobs, fault)
+    for number, left in enumerate(remains(recording, scratch, trials - n_second, rng)):
+        copy = second / f"left {number}"
+        if number in keep and left.folder.exists():
+            shutil.copytree(left.folder, copy)
+        model = look(workload, left, found, seed)
+        if to_first and found.faults:
+            return found
+        if copy.exists():
+            if model is None:
+                shutil.rmtree(copy)
+            else:
+                again.append(Job(copy.name, seed, 2, 5000, tuple(model.items())))
+    if again:
+        recording = record(workload_name, second, again, fault)
+        for left in remains(recording, scratch, n_second, rng):
+            look(workload, left, found, seed)
+    shutil.rmtree(first)
+    shutil.rmtree(second)
+    return found
+
+
+def look(workload: Workload, left: Remains, found: PowerLosses, seed: int) -> Model | None:
+    """Look at what a loss of power left; return what it holds, None where that is in doubt."""
+    found.trials += 1
+    found.after_commits += left.after_commit
+    try:
+        there = _held(workload, left, found)
+        if there not in left.states:
+            found.note("lost", f"{left.place}: {_change(left.states[0] or {}, there)}")
+            return None
+        damage = workload.verify(left.folder)
+        if damage:
+            found.note("unreadable", f"{left.place}: {'; '.join(map(str, damage))}")
+        step = operation(seed, 9000, there)
+        with workload.opened(left.folder, True) as handle:
+            workload.apply(handle, step)
+        with workload.opened(left.folder, False) as handle:
+            if workload.contents(handle) != after(there, step):
+                found.note("lost", f"{left.place}: what was committed afterwards")
+    except WrongContent as error:
+        found.note("wrong", f"{left.place}: {error}")
+        return None
+    except Exception as error:
+        found.note("unreadable", f"{left.place}: {shown(error, left.folder)}")
+        return None
+    return there
+
+
+def _held(workload: Workload, left: Remains, found: PowerLosses) -> Model:
+    """Return what a folder holds, making it again where it had not been made."""
+    if left.states[0] is None:
+        try:
+            workload.create(left.folder)
+        except ValueError:
+            pass  # it holds an index, so it was made
+        else:
+            found.unmade += 1
+    with workload.opened(left.folder, False) as handle:
+        return workload.contents(handle)
+
+
+def _change(wanted: Model, there: Model) -> str:
+    return f"{sorted(set(wanted.items()) ^ set(there.items()), key=str)} differ"
+
+
+if __name__ == "__main__":
+    write(*sys.argv[1:])
