@@ -118,7 +118,9 @@ def planned(counts: Counts, seed: int) -> list[Part]:
         workload = f"tests.index.{name}_workload:{name.title()}Workload"
         plan("kills", f"writers killed, {name}", "kill", workload, most=40, share=share)
         row = f"power lost, {name}"
-        plan("power_losses", row, "lose", workload, most=150, share=share)
+        plan("power_losses", row, "lose", workload, 0, most=150, share=share * 0.8)
+        row = f"power lost after syncing failed, {name}"
+        plan("power_losses", row, "lose", workload, 7, most=150, share=share * 0.2)
         row = f"disk full or failing, {name}"
         for failing in (*FAILING, "size"):
             each = share / (len(FAILING) + 1)
@@ -177,9 +179,10 @@ def kill(workload: str, trials: int, seed: int) -> Findings:
         return kill_writers(workload, Path(folder, "folder"), trials, seed)
 
 
-def lose(workload: str, trials: int, seed: int) -> Findings:
+def lose(workload: str, failing: int, trials: int, seed: int) -> Findings:
     with tempfile.TemporaryDirectory() as folder:
-        return lose_power(workload, Path(folder), trials, seed)
+        each = failing + seed % 5 if failing else 0
+        return lose_power(workload, Path(folder), trials, seed, failing=each)
 
 
 def fail(workload: str, failing: str, failures: int, seed: int) -> Findings:

@@ -8,6 +8,7 @@ the one operation that was under way. Run as a program, this module is the write
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,7 @@ from tests.index.faults import (
 )
 from tests.index.tracing import Call, Replay, traced
 
-ACKNOWLEDGED = "acknowledged"
+LINES = "lines"
 """File on the simulated disk that the writer writes a line into after each commit."""
 
 
@@ -54,39 +56,71 @@ class Job:
     model: tuple[tuple[int | str, int], ...] | None = None
     """What the folder holds before; None where it is to be made, which counts as a commit."""
 
-    def states(self) -> list[Model | None]:
-        """Return what the folder should hold after each commit; None: it need not be there."""
-        states: list[Model | None] = [None, {}] if self.model is None else [dict(self.model)]
-        for index in range(self.start, self.start + self.count):
-            model = states[-1]
-            assert model is not None
-            states.append(after(model, operation(self.seed, index, model)))
-        return states
+    def possible(self, lines: Sequence[str]) -> list[list[Model | None]]:
+        """Return what the folder may hold after each number of the writer's lines.
+
+        None stands for a folder that need not be there. After "done" it holds what was done, or
+        that and what is under way. An operation that failed may have happened or not as long as no
+        other one is done; "shown" if the writer still saw its change, "failed" if it did not.
+        """
+        model = None if self.model is None else dict(self.model)
+        sure: list[Model | None] = [model]
+        possible = []
+        for index, line in zip(self._steps(), lines, strict=True):
+            changed = {} if model is None else after(model, operation(self.seed, index, model))
+            possible.append([*sure, changed])
+            sure = [changed] if line == "done" else possible[-1]
+            if line != "failed":
+                model = changed
+        return [*possible, sure]
+
+    @property
+    def n_lines(self) -> int:
+        """How many lines the writer writes for it."""
+        return self.count + (self.model is None)
+
+    def _steps(self) -> list[int]:
+        """Return the numbers of the operations; -1 is the creation."""
+        creation = [-1] if self.model is None else []
+        return creation + list(range(self.start, self.start + self.count))
 
 
 # --- the writer process ---------------------------------------------------------------------
 
 
 def write(workload_name: str, root: str, fault: str) -> None:
-    """Do the jobs that standard input names, acknowledging each commit."""
+    """Do the jobs that standard input names, and write down what came of each commit."""
     workload = resolved(workload_name)
     jobs = [Job(**fields) for fields in json.load(sys.stdin)]
     planted.plant(fault)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    acknowledgements = os.open(Path(root, ACKNOWLEDGED), flags)
+    lines = os.open(Path(root, LINES), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for job in jobs:
         folder = Path(root, job.folder)
         if job.model is None:
             workload.create(folder)
-            os.write(acknowledgements, b"done\n")
+            os.write(lines, b"done\n")
         model: Model = dict(job.model or ())
-        with workload.opened(folder, True) as handle:
+        with _opened(workload, folder) as handle:
             for index in range(job.start, job.start + job.count):
-                step = operation(job.seed, index, model)
-                workload.apply(handle, step)
-                model = after(model, step)
-                os.write(acknowledgements, b"done\n")
-    os.close(acknowledgements)
+                changed = after(model, step := operation(job.seed, index, model))
+                line = b"done\n"
+                try:
+                    workload.apply(handle, step)
+                except OSError:
+                    shown = workload.contents(handle) == changed != model
+                    line = b"shown\n" if shown else b"failed\n"
+                if line != b"failed\n":
+                    model = changed
+                os.write(lines, line)
+    os.close(lines)
+
+
+def _opened(workload: Workload, folder: Path) -> contextlib.AbstractContextManager[Any]:
+    """Open a folder for writing, at the second try where a call was made to fail at the first."""
+    try:
+        return workload.opened(folder, True)
+    except OSError:
+        return workload.opened(folder, True)
 
 
 @dataclass
@@ -101,8 +135,13 @@ class Recording:
     """What it was asked for."""
 
 
-def record(workload_name: str, root: Path, jobs: Sequence[Job], fault: str = "none") -> Recording:
+def record(
+    workload_name: str, root: Path, jobs: Sequence[Job], fault: str = "none", failing: int = 0
+) -> Recording:
     """Let a writer do jobs in folders of ``root``, and watch it.
+
+    ``fault`` is planted into it; where ``failing`` is not 0, every so-manieth of its calls that
+    make something durable fails, once a folder was made.
 
     Raises
     ------
@@ -112,7 +151,8 @@ def record(workload_name: str, root: Path, jobs: Sequence[Job], fault: str = "no
     before, replay = Disk.of(root), Replay(Disk.of(root))
     data = json.dumps([asdict(job) for job in jobs]).encode()
     command = [sys.executable, "-m", "tests.index.power_losses", workload_name, str(root), fault]
-    calls = traced(command, root, data, ROOT)
+    inject = f"fsync,fdatasync:error=EIO:when={20 + failing}+{failing}" if failing else None
+    calls = traced(command, root, data, ROOT, inject)
     replay.do_all(calls)
     differences = replay.disk.differences()
     if differences:
@@ -154,25 +194,27 @@ def remains(
     calls, jobs = recording.calls, recording.jobs
     replay = Replay(recording.disk)
     cuts = _cuts(calls, trials, rng)
-    states = [job.states() for job in jobs]
-    progress = [(j, k) for j, found in enumerate(states) for k in range(len(found))]
-    # The last state of a job is also the moment before the next one.
-    progress = [(j, k) for j, k in progress if k < len(states[j]) - 1] + [progress[-1]]
-    done = acknowledged = 0
+    replay = Replay(recording.disk)
+    written = iter([_line(call) for call in calls if _is_line(call)])
+    possible = [job.possible([next(written) for _ in range(job.n_lines)]) for job in jobs]
+    # Job and number of its lines for each number of all lines; at the end of one job the next is
+    # what goes on.
+    moments = [(j, k) for j, job in enumerate(jobs) for k in range(job.n_lines)]
+    moments.append((len(jobs) - 1, jobs[-1].n_lines))
+    done = lines = 0
     for cut in sorted(cuts.tolist()):
-        for call in calls[done:cut]:
-            replay.do(call)
-            acknowledged += _acknowledges(call)
+        replay.do_all(calls[done:cut])
+        lines += sum(map(_is_line, calls[done:cut]))
         done = cut
-        just = _acknowledges(calls[cut - 1])
+        last = calls[cut - 1]
         # Right after a commit it is the folder of that commit that counts.
-        job, state = progress[acknowledged - just]
-        state += just
+        just = _is_line(last)
+        job, line = moments[lines - just]
+        line += just
         target = scratch / "remains"
         _leave(replay.disk, jobs[job].folder, target, rng)
-        allowed = tuple(states[job][state : state + 2])
-        place = f"call {cut} of {len(calls)}, {calls[cut - 1].name}, commit {state} of job {job}"
-        yield Remains(target, jobs[job], allowed, place, just)
+        place = f"call {cut} of {len(calls)}, {last.name} {last.file}, line {line} of job {job}"
+        yield Remains(target, jobs[job], tuple(possible[job][line]), place, just)
         shutil.rmtree(target, ignore_errors=True)
 
 
@@ -182,17 +224,18 @@ def _cuts(calls: Sequence[Call], trials: int, rng: np.random.Generator) -> NDArr
     frequencies = Counter(kinds)
     weights = np.array([frequencies[kind] ** -0.5 if kind else 0.0 for kind in kinds])
     cuts: NDArray[np.int64] = 1 + rng.choice(len(calls), trials, p=weights / weights.sum())
-    ends = [i + 1 for i, call in enumerate(calls) if _acknowledges(call)]
+    ends = [i + 1 for i, call in enumerate(calls) if _is_line(call)]
     at_ends = rng.random(trials) < 0.2
     cuts[at_ends] = rng.choice(ends, int(at_ends.sum()))
     return cuts
 
 
-def _acknowledges(call: Call) -> bool:
-    return call.name == "write" and call.arguments[0].endswith(_MARK)
+def _is_line(call: Call) -> bool:
+    return call.name == "write" and call.file == LINES
 
 
-_MARK = "".join(f"\\x{byte:02x}" for byte in f"/{ACKNOWLEDGED}".encode()) + ">"
+def _line(call: Call) -> str:
+    return call.data.decode().strip()
 
 
 def _leave(disk: Disk, name: str, target: Path, rng: np.random.Generator) -> None:
@@ -209,13 +252,14 @@ def lose_power(
     seed: int,
     operations: int = 25,
     fault: str = "none",
+    failing: int = 0,
     to_first: bool = False,
 ) -> PowerLosses:
     """Record a writer that makes a folder and commits to it, and let the power go at its calls.
 
     A tenth of the trials are second losses: writers that opened what a first one left, whose
-    recovery and next commits were interrupted in turn. ``fault`` is one that is planted into the
-    writer; ``to_first`` ends the trials at the first thing that goes wrong.
+    recovery and next commits were interrupted in turn. ``fault`` and ``failing`` are those of
+    :func:`record`; ``to_first`` ends the trials at the first thing that goes wrong.
     """
     workload = resolved(workload_name)
     rng = np.random.default_rng([seed, 0])
@@ -227,7 +271,7 @@ def lose_power(
     jobs = [Job("made", seed, operations)]
     n_second = trials // 10
     keep = set(rng.choice(trials, min(trials, 1 + n_second // 10), replace=False).tolist())
-    recording = record(workload_name, first, jobs, fault)
+    recording = record(workload_name, first, jobs, fault, failing)
     for number, left in enumerate(remains(recording, scratch, trials - n_second, rng)):
         copy = second / f"left {number}"
         if number in keep and left.folder.exists():
@@ -241,7 +285,7 @@ def lose_power(
             else:
                 again.append(Job(copy.name, seed, 2, 5000, tuple(model.items())))
     if again:
-        recording = record(workload_name, second, again, fault)
+        recording = record(workload_name, second, again, fault, failing)
         for left in remains(recording, scratch, n_second, rng):
             look(workload, left, found, seed)
     shutil.rmtree(first)

@@ -364,7 +364,7 @@ def test_a_limit_of_the_system_is_met_like_a_full_disk(path):
 @needs_traces
 @pytest.mark.parametrize("kind", ["data", "syncing", "names"])
 def test_what_is_said_of_a_disk_that_fails_at_any_call_is_true(tmp_path, kind):
-    found = fail_calls(STORE, tmp_path, operations=8, kind=kind, every=5, error="EIO")
+    found = fail_calls(STORE, tmp_path, operations=8, kind=kind, every=3, error="EIO")
     assert found.examples == []
     assert found.trials > 5
 
@@ -394,6 +394,21 @@ def test_a_loss_of_power_at_any_call_loses_nothing_that_was_acknowledged(tmp_pat
     assert found.examples == []
     assert (found.trials, found.faults) == (60, 0)
     assert found.after_commits > 5
+
+
+@needs_traces
+@pytest.mark.parametrize("failing", [5, 7])
+def test_what_was_acknowledged_although_syncing_failed_outlasts_a_loss_of_power(tmp_path, failing):
+    found = lose_power(STORE, tmp_path, trials=50, seed=0, operations=8, failing=failing)
+    assert found.examples == []
+
+
+@pytest.mark.slow
+@needs_traces
+@pytest.mark.parametrize("failing", [4, 5, 6, 7, 8, 9, 11, 13])
+def test_no_failure_of_syncing_lets_a_loss_of_power_undo_a_commit(tmp_path, failing):
+    found = lose_power(STORE, tmp_path, trials=200, seed=failing, failing=failing)
+    assert found.examples == []
 
 
 @pytest.mark.slow

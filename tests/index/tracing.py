@@ -61,15 +61,37 @@ class Call:
         return self.name not in ("lseek", "mmap", "dup", "dup2", "dup3", "fcntl")
 
     @property
+    def data(self) -> bytes:
+        """What a call of write wrote."""
+        return _bytes(self.arguments[1])[: self.result]
+
+    @property
     def file(self) -> str:
-        """The last part of the name of the file or folder it is about."""
-        path = re.search(r'[<"]([^<>"]+)[>"]$', [a for a in self.arguments if "\\x2f" in a][-1])
-        assert path is not None
-        return os.fsdecode(_bytes(f'"{path[1]}"')).rpartition("/")[2]
+        """The last part of the name of the file or folder it is about; the new one of two."""
+        about = self.arguments[0]
+        if not re.match(r"\d+<", about):
+            about = [one for one in self.arguments if one.startswith('"')][-1]
+        name = _bytes('"' + re.split('[<>"]', about)[1] + '"')
+        return os.fsdecode(name).rpartition("/")[2]
 
 
-def traced(command: Sequence[str], root: Path, data: bytes, cwd: Path) -> list[Call]:
+def traced(
+    command: Sequence[str], root: Path, data: bytes, cwd: Path, inject: str | None = None
+) -> list[Call]:
     """Run a command and return the calls on files below ``root``, in order.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What to run.
+    root : Path
+        A folder.
+    data : bytes
+        The command's standard input.
+    cwd : Path
+        Where it runs.
+    inject : str, optional
+        Calls that are made to fail, as ``strace -e inject=`` takes it.
 
     Raises
     ------
@@ -79,6 +101,8 @@ def traced(command: Sequence[str], root: Path, data: bytes, cwd: Path) -> list[C
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         options = ["-f", "--seccomp-bpf", "-qq", "-xx", "-y", "-a1", "-s", str(2**28)]
+        if inject is not None:
+            options += ["-e", f"inject={inject}"]
         names = ",".join(f"?{name}" for name in CALLS)  # not every machine has all of them
         done = subprocess.run(
             ["strace", *options, "-e", f"trace={names}", "-o", str(trace), *command],
