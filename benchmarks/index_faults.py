@@ -149,15 +149,16 @@ def _shares(total: int, most: int) -> list[int]:
 def done(part: Part) -> list[Findings]:
     """Do a part, and count a crash for each time that it ended its process."""
     found = []
-    for outcome in outcomes(part.function, part.trials):
+    for number, outcome in enumerate(outcomes(part.function, part.trials)):
         if isinstance(outcome, Findings):
             found.append(outcome)
             continue
         one = Findings(trials=1)
+        trial = part.trials[number]
         if isinstance(outcome, Crash):
-            one.note("crashed", f"{part.row} {part.trials[0]}: {outcome.reason}")
+            one.note("crashed", f"{part.row} {trial}: {outcome.reason}")
         elif outcome not in ("answered", "refused"):
-            one.note("wrong", f"{part.row}: {outcome}")
+            one.note("wrong", f"{part.row} {trial}: {outcome}")
         found.append(one)
     return found
 

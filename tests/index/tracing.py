@@ -46,16 +46,19 @@ def missing() -> str | None:
 
 @dataclass(frozen=True)
 class Call:
-    """One system call that succeeded."""
+    """One system call that succeeded, or was made to fail."""
 
     name: str
     arguments: tuple[str, ...]
     """As the trace shows them, strings in hexadecimal."""
     result: int
+    """-1 where it was made to fail, and did nothing."""
 
     @property
     def changes(self) -> bool:
         """Whether it may change what remains after a loss of power."""
+        if self.result < 0:
+            return False
         if self.name in ("openat", "open"):
             return any("O_CREAT" in flags or "O_TRUNC" in flags for flags in self.arguments[1:])
         return self.name not in ("lseek", "mmap", "dup", "dup2", "dup3", "fcntl")
@@ -123,7 +126,10 @@ _RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)$")
 
 
 def calls(lines: Iterable[str], root: Path) -> Iterator[Call]:
-    """Yield the calls that succeeded on files below ``root``, each when it returned."""
+    """Yield the calls that succeeded, or were made to fail, on files below ``root``.
+
+    Each comes when it returned.
+    """
     mark = _hexadecimal(os.fsencode(root))
     begun: dict[str, str] = {}
     for line in lines:
@@ -138,7 +144,7 @@ def calls(lines: Iterable[str], root: Path) -> Iterator[Call]:
         found = _LINE.match(text)
         if found is None:
             raise AssertionError(f"a line of the trace can't be read: {text[:200]}")
-        if found[4] == "?" or int(found[4]) < 0:
+        if found[4] == "?" or (int(found[4]) < 0 and "(INJECTED)" not in text):
             continue
         if found[2] == "fcntl" and "F_DUPFD" not in found[3]:
             continue  # SQLite's locks
@@ -189,7 +195,7 @@ class Replay:
 
     def do(self, call: Call) -> None:
         """Do one call."""
-        if call.name in _IGNORED:
+        if call.name in _IGNORED or call.result < 0:
             return
         method = getattr(self, f"_{call.name}", None)
         if method is None:
@@ -200,6 +206,10 @@ class Replay:
         """Do calls in order."""
         for call in calls:
             self.do(call)
+
+    def node(self, call: Call) -> File | Folder:
+        """Return the file or folder that the descriptor of a call stands for."""
+        return self._of(call.arguments[0]).node
 
     # --- places -----------------------------------------------------------------------------
 
