@@ -1,16 +1,17 @@
 """Races, kills, lost power, full disks, damage, crafted folders: what an index loses or gets wrong.
 
-Every count of a fault should be 0. Each part of the trials runs in a process of its own, so that
-one that kills its process is counted as a crash.
+Every count of a fault should be 0. Trials run in processes of their own, so that one that kills its
+process is counted as a crash.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,12 +26,12 @@ from tests.index.isolation import Crash, outcomes
 from tests.index.power_losses import lose_power
 from tests.index.unlocked import write_at_once
 
-RACES = ("create", "add", "compact", "fork", "threads")
+RACES = ("create", "add", "compact", "fork", "threads", "lockless")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials of each kind; of full disks at least about as many."""
+    """How many trials of each kind, at least."""
 
     races: int = 1000
     kills: int = 300
@@ -47,7 +48,7 @@ QUICK = Counts(5, 2, 20, 8, 6, 30, 10)
 
 @dataclass(frozen=True)
 class Part:
-    """Some trials, done in one process unless they kill it."""
+    """Some trials, done in a process of their own."""
 
     kind: str
     """A field of :class:`Counts`."""
@@ -55,8 +56,8 @@ class Part:
     """Which row of the table they count for."""
     function: str
     """What does them, as ``module:name``."""
-    trials: Sequence[tuple[Any, ...]]
-    """Arguments of the function, one tuple a call."""
+    arguments: tuple[Any, ...]
+    """Arguments of the function; the last two are the number of trials and their seed."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +96,10 @@ def run(
         raise SystemExit(f"index_faults traces system calls: {reason}")
     chosen = {name: count for name, count in counts.items() if count is not None}
     parts = planned(replace(QUICK if quick else Counts(), **chosen), seed)
-    found: dict[tuple[str, str], list[Findings]] = {}
+    found: dict[str, list[Findings]] = {}
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         for part, findings in zip(parts, pool.map(done, parts), strict=True):
-            found.setdefault((part.kind, part.row), []).extend(findings)
+            found.setdefault(part.row, []).append(findings)
     return [_summary(found), _details(found)]
 
 
@@ -106,11 +107,11 @@ def planned(counts: Counts, seed: int) -> list[Part]:
     """Return the parts of a run."""
     parts: list[Part] = []
 
-    def plan(kind: str, row: str, function: str, *arguments: Any, most: int, share: float) -> None:
-        total = max(1, round(getattr(counts, kind) * share)) if getattr(counts, kind) else 0
+    def plan(kind: str, row: str, does: str, *arguments: Any, most: int, share: float) -> None:
+        total = math.ceil(getattr(counts, kind) * share - 1e-9)
         for i, count in enumerate(_shares(total, most)):
-            trial = (*arguments, count, 1000 * seed + i)
-            parts.append(Part(kind, row, f"benchmarks.index_faults:{function}", [trial]))
+            function = f"benchmarks.index_faults:{does}"
+            parts.append(Part(kind, row, function, (*arguments, count, 1000 * seed + i)))
 
     for kind in RACES:
         plan("races", f"races: {kind}", "race", kind, most=50, share=1 / len(RACES))
@@ -128,11 +129,7 @@ def planned(counts: Counts, seed: int) -> list[Part]:
         row = f"two writers, locks do nothing, {name}"
         plan("unlocked", row, "unlock", workload, most=100, share=share)
         plan("damages", f"files damaged, {name}", "damage", workload, most=250, share=share)
-    row = "crafted folders, checksums right"
-    for start in range(0, counts.crafted, 250):
-        indices = range(start, min(start + 250, counts.crafted))
-        trials = [(seed, index) for index in indices]
-        parts.append(Part("crafted", row, "tests.index.crafted:crafted_outcome", trials))
+    plan("crafted", "crafted folders, checksums right", "craft", most=250, share=1)
     return parts
 
 
@@ -146,33 +143,70 @@ def _shares(total: int, most: int) -> list[int]:
     return [total // n_parts + (i < total % n_parts) for i in range(n_parts)] if total else []
 
 
-def done(part: Part) -> list[Findings]:
-    """Do a part, and count a crash for each time that it ended its process."""
-    found = []
-    for number, outcome in enumerate(outcomes(part.function, part.trials)):
-        if isinstance(outcome, Findings):
-            found.append(outcome)
-            continue
-        one = Findings(trials=1)
-        trial = part.trials[number]
-        if isinstance(outcome, Crash):
-            one.note("crashed", f"{part.row} {trial}: {outcome.reason}")
-        elif outcome not in ("answered", "refused"):
-            one.note("wrong", f"{part.row} {trial}: {outcome}")
-        found.append(one)
+def done(part: Part) -> Findings:
+    """Do a part; where it ended its process, that is what it found."""
+    [outcome] = outcomes(part.function, [part.arguments])
+    if not isinstance(outcome, Crash):
+        return outcome
+    found = Findings(trials=1)
+    found.note("crashed", f"{part.row} {part.arguments}: {outcome.reason}")
     return found
 
 
-# --- parts, each with a folder of its own ---------------------------------------------------
+# --- parts: each has a folder of its own, and imports only what it needs ---------------------------------------------------
+
+
+@dataclass
+class Raced(Findings):
+    """What processes and threads brought that meddled with one store at the same moment."""
+
+    acknowledged: int = 0
+    """Entries that were acknowledged."""
+    refused: int = 0
+    """Times that somebody was refused, as is right."""
 
 
 def race(kind: str, rounds: int, seed: int) -> Findings:
-    from tests.index.races import run_rounds
+    from tests.index.races import race_rounds
 
-    counts = run_rounds(kind, rounds, seed)
-    found = Findings(counts["rounds"], lost=counts["lost"], unreadable=counts["unreadable"])
-    found.wrong = counts["errors"]
+    with tempfile.TemporaryDirectory() as folder:
+        races = race_rounds(kind, rounds, seed, Path(folder))
+    counts = {one.name: getattr(races, one.name) for one in fields(races) if one.name != "rounds"}
+    return Raced(trials=races.rounds, **counts)
+
+
+@dataclass
+class Crafted(Findings):
+    """What folders brought that somebody made on purpose."""
+
+    answered: int = 0
+    """Folders that every use of gave an answer."""
+    refused: int = 0
+    """Folders that some use refused."""
+
+
+def craft(trials: int, seed: int) -> Findings:
+    from tests.index.crafted import crafted, exercised, sound_folder
+
+    found = Crafted()
+    with tempfile.TemporaryDirectory() as scratch:
+        base, folder = Path(scratch, "base"), Path(scratch, "folder")
+        sound_folder(base, weighted=bool(seed % 2))
+        for number in range(trials):
+            what = crafted(base, folder, seed, number)
+            count_use(found, exercised(folder).kind, f"folder {number} of {seed}, {what}")
+            shutil.rmtree(folder)
     return found
+
+
+def count_use(found: Crafted, kind: str, place: str) -> None:
+    """Count what came of using one folder: an answer, a refusal, or what should not be."""
+    found.trials += 1
+    if kind in ("answered", "refused"):
+        setattr(found, kind, getattr(found, kind) + 1)
+    else:
+        is_end = any(word in kind for word in ("crashed", "took too long", "ended without"))
+        found.note("crashed" if is_end else "wrong", f"{place}: {kind}")
 
 
 def kill(workload: str, trials: int, seed: int) -> Findings:
@@ -189,12 +223,12 @@ def lose(workload: str, failing: int, trials: int, seed: int) -> Findings:
 def fail(workload: str, failing: str, failures: int, seed: int) -> Findings:
     with tempfile.TemporaryDirectory() as folder:
         if failing == "size":
-            step = max(1, 16_000 // failures)
+            # At the larger sizes not every operation fails.
+            step = max(1, 16_000 // (3 * failures))
             return limit_sizes(workload, Path(folder), range(100, 16_000, step), seed)
         error = ("ENOSPC", "EIO", "EDQUOT")[seed % 3]
         every = {"data": 23, "syncing": 5, "names": 5}[failing] + 2 * (seed % 7)
-        operations = failures if failures > 10 else 10
-        return fail_calls(workload, Path(folder), operations, failing, every, error)
+        return fail_calls(workload, Path(folder), 5 + 2 * failures, failing, every, error)
 
 
 def unlock(workload: str, rounds: int, seed: int) -> Findings:
@@ -220,10 +254,10 @@ def damage(workload: str, trials: int, seed: int) -> Findings:
 FAULTS = ("lost", "wrong", "unreadable", "unnoticed", "crashed")
 
 
-def _summary(found: dict[tuple[str, str], list[Findings]]) -> Table:
+def _summary(found: dict[str, list[Findings]]) -> Table:
     table = Table("What was tried, and what went wrong", ("what", "trials", *FAULTS))
     examples: list[str] = []
-    for (_, row), findings in found.items():
+    for row, findings in found.items():
         counts = [sum(getattr(one, name) for one in findings) for name in ("trials", *FAULTS)]
         table.rows.append([row, *(f"{count:,}" for count in counts)])
         examples += [example for one in findings for example in one.examples][:3]
@@ -240,10 +274,10 @@ def _summary(found: dict[tuple[str, str], list[Findings]]) -> Table:
     return table
 
 
-def _details(found: dict[tuple[str, str], list[Findings]]) -> Table:
+def _details(found: dict[str, list[Findings]]) -> Table:
     table = Table("What else was counted", ("what", "counts"))
     ours = {one.name for one in fields(Findings)}
-    for (_, row), findings in found.items():
+    for row, findings in found.items():
         counts: Counter[str] = Counter()
         for one in findings:
             for name in {field.name for field in fields(one)} - ours:

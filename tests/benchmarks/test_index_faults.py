@@ -8,7 +8,16 @@ import pytest
 
 from benchmarks import index_faults
 from benchmarks.__main__ import own_options
-from benchmarks.index_faults import FAULTS, Counts, Part, done, planned, run
+from benchmarks.index_faults import (
+    FAULTS,
+    Counts,
+    Crafted,
+    Part,
+    count_use,
+    done,
+    planned,
+    run,
+)
 from tests.index import tracing
 
 needs_traces = pytest.mark.skipif(
@@ -20,12 +29,11 @@ def test_all_trials_are_planned():
     parts = planned(Counts(), seed=3)
     found = Counter()
     for part in parts:
-        for trial in part.trials:
-            found[part.kind] += 1 if part.kind == "crafted" else trial[-2]
+        found[part.kind] += part.arguments[-2]
     wanted = vars(Counts())
     assert found.keys() == wanted.keys()
     assert all(found[kind] >= count for kind, count in wanted.items())
-    assert len({(part.row, *part.trials) for part in parts}) == len(parts)
+    assert len({(part.row, part.arguments) for part in parts}) == len(parts)
 
 
 def test_what_is_not_asked_for_is_not_planned():
@@ -46,22 +54,22 @@ def test_a_run_gives_a_row_for_each_kind_and_all_counts():
     assert len(summary.notes) == 1
 
 
-def outcome(what):
-    if what == "dies":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return what
+def die():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_part_that_kills_its_process_is_a_crash():
+    found = done(Part("crafted", "crafted folders", f"{__name__}:die", ()))
+    assert (found.trials, found.crashed, found.faults) == (1, 1, 1)
+    assert found.examples == ["crashed: crafted folders (): SIGSEGV"]
 
 
 def test_answers_refusals_wrong_answers_and_crashes_are_told_apart():
-    trials = [("answered",), ("dies",), ("refused",), ("KeyError",)]
-    found = done(Part("crafted", "crafted", f"{__name__}:outcome", trials))
-    assert [(one.trials, one.wrong, one.crashed) for one in found] == [
-        (1, 0, 0),
-        (1, 0, 1),
-        (1, 0, 0),
-        (1, 1, 0),
-    ]
-    assert found[1].examples == ["crashed: crafted ('dies',): SIGSEGV"]
+    found = Crafted()
+    for kind in ("answered", "refused", "refused", "get: KeyError: 3", "after that: crashed: X"):
+        count_use(found, kind, "folder 1")
+    assert (found.trials, found.answered, found.refused) == (5, 1, 2)
+    assert (found.wrong, found.crashed) == (1, 1)
 
 
 def test_without_traces_it_says_in_one_sentence_what_is_missing(monkeypatch):
