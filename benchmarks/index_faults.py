@@ -153,7 +153,7 @@ def done(part: Part) -> Findings:
     return found
 
 
-# --- parts: each has a folder of its own, and imports only what it needs ---------------------------------------------------
+# --- parts: each has a folder of its own, and imports only what it needs ----------------------
 
 
 @dataclass

@@ -62,7 +62,11 @@ def fail_calls(
     error : str
         "ENOSPC", "EDQUOT" or "EIO".
     """
-    resolved(workload).create(scratch / "folder")
+    thing = resolved(workload)
+    thing.create(scratch / "folder")
+    # Compiled functions are written into their caches now, not by calls that are made to fail.
+    thing.create(scratch / "before")
+    apply_all(thing, scratch / "before", every, 12, lambda _: contextlib.nullcontext())
     command = [sys.executable, "-m", "tests.index.full_disks", workload, str(scratch / "folder")]
     with tempfile.NamedTemporaryFile("r") as log:
         calls = ",".join(f"?{name}" for name in FAILING[kind])
@@ -118,7 +122,10 @@ def apply_all(
     operations: int,
     hindered: Callable[[int], contextlib.AbstractContextManager[None]],
 ) -> Findings:
-    """Apply operations, each while it is hindered; count failures, and what is untrue of them."""
+    """Apply operations, each while it is hindered; count failures, and what is untrue of them.
+
+    It ends where it is not known any more what there should be.
+    """
     found = Findings()
     model: Model = {}
     done = 0
@@ -139,7 +146,10 @@ def apply_all(
                     error = raised
                 found.trials += error is not None
                 place = f"operation {index}, {step.kind}"
-                model = _checked(workload, folder, handle, model, step, error, place, found)
+                there = _checked(workload, folder, handle, model, step, error, place, found)
+                if there is None:
+                    return found
+                model = there
             done = index + 1
     return found
 
@@ -153,18 +163,21 @@ def _checked(
     error: Exception | None,
     place: str,
     found: Findings,
-) -> Model:
-    """Return what a folder holds after an operation, and note what should not be."""
+) -> Model | None:
+    """Return what a folder holds after an operation, and note what should not be.
+
+    None stands for what can't be read, or nobody wrote.
+    """
     wanted = after(before, step)
     said = "that it was done" if error is None else shown(error, folder)
     if error is not None and not isinstance(error, OSError):
         found.note("unreadable", f"{place}: {said}")
-    there = before
     try:
         there = workload.contents(handle)
         if there not in (before, wanted):
             found.note("lost", f"{place}: it said {said}, but holds neither")
-        elif there != (wanted if error is None else before) and (
+            return None
+        if there != (wanted if error is None else before) and (
             error is None or AS_IT_WAS in str(error)
         ):
             found.note("lost" if error is None else "wrong", f"{place}: it said {said}")
@@ -176,8 +189,10 @@ def _checked(
             found.note("unreadable", f"{place}: {damage[0]}, it said {said}")
     except WrongContent as wrong:
         found.note("wrong", f"{place}: {wrong}, it said {said}")
+        return None
     except Exception as unreadable:
         found.note("unreadable", f"{place}: {shown(unreadable, folder)}, it said {said}")
+        return None
     return there
 
 
