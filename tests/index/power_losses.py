@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.index import planted
-from tests.index.disk_model import Disk, Folder
+from tests.index.disk_model import Disk, File, Folder
 from tests.index.faults import (
     ROOT,
     Findings,
@@ -46,7 +46,7 @@ class Job:
     """What the writer does in one folder."""
 
     folder: str
-    """Its name on the disk."""
+    """Its path on the disk."""
     seed: int
     """What its operations follow from, see :func:`tests.index.faults.operation`."""
     count: int
@@ -257,8 +257,10 @@ def _line(call: Call) -> str:
 
 
 def _leave(disk: Disk, name: str, target: Path, rng: np.random.Generator) -> None:
-    """Draw what remains of one folder of the disk."""
-    node = disk.root.remains(rng).get(name)
+    """Draw what remains of one folder of the disk, which may lie in others."""
+    node: File | Folder | None = disk.root
+    for part in name.split("/"):
+        node = node.remains(rng).get(part) if isinstance(node, Folder) else None
     if isinstance(node, Folder):
         Disk(disk.path / name, node).lose_power(target, rng)
 
@@ -286,7 +288,8 @@ def lose_power(
     first.mkdir()
     second.mkdir()
     again: list[Job] = []
-    jobs = [Job("made", seed, operations)]
+    # Every other one is made together with the folders that it lies in.
+    jobs = [Job("made" if seed % 2 == 0 else "new/deep/made", seed, operations)]
     n_second = trials // 10
     keep = set(rng.choice(trials, min(trials, 1 + n_second // 10), replace=False).tolist())
     recording = record(workload_name, first, jobs, fault, failing)

@@ -389,8 +389,9 @@ def test_what_is_said_of_a_disk_that_is_full_at_any_size_is_true(tmp_path):
 
 
 @needs_traces
-def test_a_loss_of_power_at_any_call_loses_nothing_that_was_acknowledged(tmp_path):
-    found = lose_power(STORE, tmp_path, trials=60, seed=0, operations=8)
+@pytest.mark.parametrize("seed", [0, 1], ids=["", "in new folders"])
+def test_a_loss_of_power_at_any_call_loses_nothing_that_was_acknowledged(tmp_path, seed):
+    found = lose_power(STORE, tmp_path, trials=60, seed=seed, operations=8)
     assert found.examples == []
     assert (found.trials, found.faults) == (60, 0)
     assert found.after_commits > 5
