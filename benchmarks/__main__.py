@@ -6,6 +6,8 @@ import argparse
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from benchmarks.measuring import machine
 
@@ -40,18 +42,24 @@ the machine and with the versions that it names.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="index_faults takes options of its own: --quick, --seed, --processes and the number "
+        "of trials of each kind (--races, --kills, --power-losses, --full-disks, --unlocked, "
+        "--damages, --crafted).",
+    )
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--write", action="store_true", help=f"write them to {RESULTS.name}")
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
     unknown = set(arguments.questions) - set(QUESTIONS)
     if unknown:
         parser.error(f"questions must be among {', '.join(QUESTIONS)}, got {', '.join(unknown)}")
     for question in arguments.questions or QUESTIONS:
         module = importlib.import_module(f"benchmarks.{question}")
+        options = own_options(module, question, rest)
         parts = [f"## {question}\n\n{module.__doc__}\n", machine() + "\n"]
         try:
-            tables = module.run()
+            tables = module.run(**options)
         except SystemExit as reason:
             # Data that is not at hand: the others can still be measured.
             if arguments.questions:
@@ -63,6 +71,14 @@ def main() -> None:
             parts.append(table.markdown())
         if arguments.write:
             write("\n".join(parts))
+
+
+def own_options(module: ModuleType, question: str, rest: list[str]) -> dict[str, Any]:
+    """Read the options that only one question has."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {question}")
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    return vars(parser.parse_args(rest))
 
 
 def write(section: str) -> None:

@@ -116,9 +116,13 @@ def _make_folder(folder: Path, made: list[Path]) -> None:
     """Make a folder and those above it, durably; note those that were made."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):
+        # Noted before, lest an interruption right after it leave a folder that nobody knows of.
+        made.append(one)
+        try:
             one.mkdir()
-            made.append(one)
+        except FileExistsError:
+            made.remove(one)
+        else:
             _sync_parent(one)
 
 
@@ -178,6 +182,12 @@ def delete_left_overs(folder: Path) -> None:
     Only a writer may call this. Even if another one were about to commit, which no lock kept away,
     its segment would be noticed to be gone within its transaction.
     """
+    # Where syncing failed or a writer was killed right after its commit, a loss of power may still
+    # bring the journal back, and with it a catalogue that names what would be deleted now.
+    try:
+        sync_folder(folder)
+    except OSError:
+        return
     with catalogue.between_commits(folder) as state:
         known = {row.number for row in state.segments}
         for file in (folder / SEGMENTS).iterdir():

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.index import catalogue, conditions
-from hiersearch.index._files import fail
+from hiersearch.index._files import fail, sync_folder
 from hiersearch.index._lock import WriterLock
 from hiersearch.index.batch import Arrays, Batch, checked_batch, write_batch
 from hiersearch.index.catalogue import CatalogueState, Change, SegmentRow, segment_name
@@ -555,5 +555,7 @@ class Store:
             segments = opened(self.path, state.segments, state.removed)
             self._segments = {segment.number: segment for segment in segments}
             self._state = state
+            # All of the commit is written, but the end of its journal may not be durable.
+            sync_folder(self.path)
         delete_left_overs(self.path)
         self._unsettled = False

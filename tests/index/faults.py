@@ -1,9 +1,10 @@
-"""A harness that kills writers and damages files, for anything that keeps entries in a folder.
+"""A harness that kills writers, for anything that keeps entries in a folder.
 
 A :class:`Workload` says how entries are written and read. A writer process applies operations
 that depend on nothing but a seed, acknowledges each, and is killed; what is on disk must then be
 what was acknowledged, or that and the one operation that was under way. Run as a program, this
-module is that writer process.
+module is that writer process. Other modules beside this one do other harm to the same workloads:
+``power_losses``, ``full_disks``, ``unlocked`` and ``damages``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import contextlib
 import importlib
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +69,50 @@ class Workload(Protocol):
 
 class WrongContent(AssertionError):
     """Something was returned that nobody wrote."""
+
+
+@dataclass
+class Findings:
+    """What trials of one kind brought; all but ``trials`` and what subclasses add should be 0."""
+
+    trials: int = 0
+    lost: int = 0
+    """Times that an acknowledged commit was not there, or more than the one under way was."""
+    wrong: int = 0
+    """Times that something was returned that nobody wrote, or something untrue was said."""
+    unreadable: int = 0
+    """Times that what should open, read, verify or be written on did not."""
+    unnoticed: int = 0
+    """Times that damage was not reported."""
+    crashed: int = 0
+    """Times that the process died or hung."""
+    examples: list[str] = field(default_factory=list)
+    """What went wrong, for the first few."""
+
+    def note(self, kind: str, example: str) -> None:
+        """Count something that went wrong."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        if len(self.examples) < MOST_EXAMPLES:
+            self.examples.append(f"{kind}: {example}")
+
+    def add(self, other: Findings) -> None:
+        """Count what other trials brought, too."""
+        for one in fields(other):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        del self.examples[MOST_EXAMPLES:]
+
+    @property
+    def faults(self) -> int:
+        """All that went wrong."""
+        return self.lost + self.wrong + self.unreadable + self.unnoticed + self.crashed
+
+
+MOST_EXAMPLES = 20
+
+
+def shown(error: BaseException, folder: Path) -> str:
+    """Return an error in one line, without the place of a folder of this run."""
+    return f"{type(error).__name__}: {error}".replace(str(folder), "FOLDER")
 
 
 # --- operations -----------------------------------------------------------------------------
@@ -180,7 +224,7 @@ Patch = Callable[[Any, str, Any], None]
 
 def watch_steps(steps: Countdown, patch: Patch) -> None:
     """Count a step before, in the middle of and after all that changes files."""
-    for name in ("write", "fsync", "replace", "unlink", "open"):
+    for name in (*("write", "fsync", "replace", "unlink", "open"), *("link", "rename", "mkdir")):
         patch(os, name, _stepping(getattr(os, name), steps, cut=name == "write"))
     watch_sqlite(lambda _: steps.step(), patch)
 
@@ -218,47 +262,47 @@ def watch_sqlite(observe: Callable[[str], Any], patch: Patch) -> None:
 
 
 @dataclass
-class Kills:
+class Kills(Findings):
     """What killing writers brought."""
 
-    kills: int = 0
     acknowledged: int = 0
     """Operations that were acknowledged."""
-    lost: int = 0
-    """Entries that were not as they had been acknowledged; the first such time ends the trial."""
     entries: int = 0
     """Entries that were there in the end."""
-    damaged: int = 0
-    """Times that verifying found damage."""
     unacknowledged: int = 0
     """Operations that were committed when the process died before it could say so."""
-    examples: list[str] = field(default_factory=list)
-    """What went wrong, for the first few."""
 
 
 def kill_writers(workload_name: str, folder: Path, kills: int, seed: int) -> Kills:
-    """Kill writers of one folder again and again, looking at it after each."""
+    """Kill writers of one folder again and again, looking at it after each; a fault ends it."""
     workload = resolved(workload_name)
     workload.create(folder)
     rng = np.random.default_rng(seed)
     found = Kills()
     model: Model = {}
     index = 0
-    while found.kills < kills:
+    while found.trials < kills and not found.faults:
         death = _death(rng)
-        acknowledged, was_killed = _one_life(workload_name, folder, seed, index, model, death, rng)
-        found.kills += was_killed
-        found.acknowledged += acknowledged
-        for _ in range(acknowledged):
-            model = after(model, operation(seed, index, model))
-            index += 1
-        one_more = after(model, operation(seed, index, model))
-        there = _look(workload, folder, found)
-        if there not in (model, one_more):
-            wrong = set(there.items()) ^ set(model.items())
-            found.lost += len(wrong)
-            found.examples.append(f"after {death}, operation {index}: {sorted(wrong, key=str)}")
+        try:
+            acknowledged, was_killed = _one_life(
+                workload_name, folder, seed, index, model, death, rng
+            )
+            found.trials += was_killed
+            found.acknowledged += acknowledged
+            for _ in range(acknowledged):
+                model = after(model, operation(seed, index, model))
+                index += 1
+            one_more = after(model, operation(seed, index, model))
+            there = _look(workload, folder, found)
+        except WrongContent as error:
+            found.note("wrong", f"after {death}, operation {index}: {error}")
             break
+        except Exception as error:
+            found.note("unreadable", f"after {death}, operation {index}: {shown(error, folder)}")
+            break
+        if there not in (model, one_more):
+            wrong = sorted(set(there.items()) ^ set(model.items()), key=str)
+            found.note("lost", f"after {death}, operation {index}: {wrong}")
         # An operation that changes no entry, a compaction, may or may not have happened.
         found.unacknowledged += there != model
         index += 1
@@ -317,94 +361,8 @@ def _look(workload: Workload, folder: Path, found: Kills) -> Model:
         there = workload.contents(handle)
     damage = workload.verify(folder)
     if damage:
-        found.damaged += 1
-        found.examples.append("; ".join(map(str, damage)))
+        found.note("unreadable", "; ".join(map(str, damage)))
     return dict(sorted(there.items(), key=lambda item: str(item[0])))
-
-
-# --- damage ---------------------------------------------------------------------------------
-
-
-@dataclass
-class Damages:
-    """What damaging files brought."""
-
-    flips: int = 0
-    truncations: int = 0
-    refused: int = 0
-    """Times that reading everything was refused, the file being named."""
-    harmless: int = 0
-    """Times that reading everything gave what was written."""
-    wrong: int = 0
-    """Times that reading gave something else, or an error that does not name the file."""
-    unnoticed: int = 0
-    """Times that verifying did not name the file."""
-    examples: list[str] = field(default_factory=list)
-    """What went wrong, for the first few."""
-
-
-def damage_files(
-    workload: Workload, folder: Path, scratch: Path, trials: int, seed: int
-) -> Damages:
-    """Flip bits and cut files of copies of a folder; see what reading and verifying say."""
-    rng = np.random.default_rng(seed)
-    with workload.opened(folder, True) as handle:  # deletes what a killed writer left
-        expected = workload.contents(handle)
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    files = [name for name in files if name.name != "writer.lock"]
-    found = Damages()
-    for _ in range(trials):
-        name = files[int(rng.integers(len(files)))]
-        with copied(folder, scratch) as copy:
-            what = injured(copy / name, rng)
-            found.flips += "flipped" in what
-            found.truncations += "cut" in what
-            _try_to_read(workload, copy, name, what, expected, found)
-            if not any(name.name in str(damage) for damage in workload.verify(copy)):
-                found.unnoticed += 1
-                found.examples.append(f"unnoticed: {name} {what}")
-    return found
-
-
-def _try_to_read(
-    workload: Workload, copy: Path, name: Path, what: str, expected: Model, found: Damages
-) -> None:
-    try:
-        with workload.opened(copy, False) as handle:
-            if workload.contents(handle) != expected:
-                raise WrongContent("other entries")
-    except Exception as error:
-        if workload.is_report(error) and name.name in str(error):
-            found.refused += 1
-        else:
-            found.wrong += 1
-            found.examples.append(f"{name} {what}: {error!r}")
-    else:
-        found.harmless += 1
-
-
-def injured(path: Path, rng: np.random.Generator) -> str:
-    """Flip a random bit of a file, or cut it at a random place, and say what was done."""
-    data = bytearray(path.read_bytes())
-    if rng.random() < 0.25:
-        length = int(rng.integers(len(data)))
-        path.write_bytes(data[:length])
-        return f"cut to {length} of {len(data)} bytes"
-    position, bit = int(rng.integers(len(data))), int(rng.integers(8))
-    data[position] ^= 1 << bit
-    path.write_bytes(data)
-    return f"flipped bit {bit} of byte {position}"
-
-
-@contextlib.contextmanager
-def copied(folder: Path, scratch: Path) -> Iterator[Path]:
-    """Copy a folder and delete the copy afterwards."""
-    copy = scratch / "copy"
-    shutil.copytree(folder, copy)
-    try:
-        yield copy
-    finally:
-        shutil.rmtree(copy)
 
 
 if __name__ == "__main__":
