@@ -187,7 +187,9 @@ class Collection:
                 own, metadata = str(entry.id), dict(entry.metadata or {})
                 if not annotated:
                     own = name + own.removeprefix(file.stem)
-                    metadata["file"] = self._places[place]
+                    metadata["file"] = (
+                        self._places[place].encode("utf-8", "backslashreplace").decode()
+                    )
                 if isinstance(entry, HierarchyEntry):
                     yield HierarchyEntry(entry.tree, self.prefix + own, metadata)
                     continue
