@@ -700,6 +700,10 @@ class PartitionIndex:
         place: Device,
     ) -> list[SearchResult]:
         """Search for some queries: one after the other on the CPU, together on another device."""
+        if not moment.n_entries:
+            raise ValueError(
+                f"index must hold an entry to be searched, got an empty one: {self.path}"
+            )
         # Views first: that the grid is the entries' is known before a query is brought to it.
         views, live = moment.views, moment.live
         asked = Asked.all_of(queries, self._frame, k, radius)
