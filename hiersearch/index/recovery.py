@@ -147,7 +147,7 @@ def recover(folder: Path) -> Recovery:
         )
         if state is None:
             state = _rebuilt(folder, segments)
-            ends = dict.fromkeys(("", "-journal", *FOREIGN_ENDS))
+            ends = ("", "-journal", *FOREIGN_ENDS)
             _set_aside(folder, [folder / f"{catalogue.CATALOGUE}{end}" for end in ends])
         else:
             state = _restricted(state, {segment.facts["number"] for segment in segments})
