@@ -1,12 +1,15 @@
 """What the user sees when something is wrong: one sentence on standard error, exit code 2."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from hiersearch._errors import MissingExtraError
+from hiersearch._errors import DoubtfulInputWarning, MissingExtraError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -33,7 +36,8 @@ class PlainErrors(TyperGroup):
         """Run a command and leave with its exit code."""
         reason = ""
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            with _shown_doubts():
+                code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Interrupted as error:
@@ -47,6 +51,23 @@ class PlainErrors(TyperGroup):
         if code == INTERRUPTED:
             print(f"hiersearch: interrupted{reason}", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _shown_doubts() -> Iterator[None]:
+    """Write warnings of doubtful input on standard error, each once; others are as they were."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=DoubtfulInputWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if issubclass(category, DoubtfulInputWarning):
+                print(f"hiersearch: warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *rest, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def sentence(error: Exception) -> str | None:

@@ -49,6 +49,7 @@ def read_query(
     channel_axis: int | None,
     offsets: str | None,
     activation: str | None,
+    pad: int | None = None,
 ) -> Query:
     """Read a label map, probabilities (``reading``), or an image to run a network on."""
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
@@ -58,7 +59,7 @@ def read_query(
     if network is None:
         return Query.of_labels(read_label_map(path), path.name)
     image = read_plain_image(path)
-    loaded = inputs.opened_network(network, network_reading, activation, offsets)
+    loaded = inputs.opened_network(network, network_reading, activation, offsets, pad)
     target = inputs.target_of_network(loaded, loaded(image), network)
     return Query(target, path.name, f"soft output, read as {loaded.reading}")
 

@@ -14,9 +14,11 @@ from hiersearch.cli.options import (
     SHIPPED,
     Device,
     Offsets,
+    Pad,
     Quiet,
     Reading,
     check_device,
+    check_pad,
     check_reading,
 )
 from hiersearch.cli.outputs import checked_folder
@@ -63,6 +65,7 @@ def search(
         str | None,
         typer.Option(help=f"For --network FILE: {', '.join(ACTIVATIONS)}.", metavar="NAME"),
     ] = None,
+    pad: Pad = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +88,7 @@ def search(
     size is brought to the index's grid, label maps by nearest pixel, probabilities by area.
     """
     _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
+    check_pad(pad, network)
     _check_amount(k, radius, approximate)
     check_device(device)
     folder = None if out is None else checked_folder(out)
@@ -112,6 +116,7 @@ def search(
                     channel_axis=channel_axis,
                     offsets=offsets,
                     activation=activation,
+                    pad=pad,
                 )
         seconds["reading"] = time.perf_counter() - begin
         begin = time.perf_counter()

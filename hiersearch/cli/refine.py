@@ -13,9 +13,11 @@ from hiersearch.cli.options import (
     Device,
     Network,
     Offsets,
+    Pad,
     Quiet,
     Reading,
     check_device,
+    check_pad,
     check_source,
 )
 from hiersearch.cli.outputs import checked_folder
@@ -47,6 +49,7 @@ def refine(
             metavar="NAME",
         ),
     ] = None,
+    pad: Pad = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +84,7 @@ def refine(
     after and changed pixels, and a summary in JSON with the trace.
     """
     check_source(soft, network, reading, channel_axis, activation, offsets)
+    check_pad(pad, network)
     check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
@@ -91,7 +95,7 @@ def refine(
 
     loaded = None
     if network is not None:
-        loaded = inputs.opened_network(network, reading, activation, offsets)
+        loaded = inputs.opened_network(network, reading, activation, offsets, pad)
         reading = loaded.reading
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
     job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device)
