@@ -2,15 +2,18 @@
 
 import errno
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from hiersearch._errors import MissingExtraError
+from hiersearch._errors import DoubtfulInputWarning, MissingExtraError
 from hiersearch.cli import signals
-from hiersearch.cli.console import ReaderGone, print_aside
+from hiersearch.cli.console import ReaderGone, print_aside, warn
 from hiersearch.cli.names import shown
 
 SOME_FAILED = 1
@@ -43,7 +46,8 @@ class PlainErrors(TyperGroup):
         """Run a command and leave with its exit code."""
         reason = ""
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            with _shown_doubts():
+                code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Interrupted as error:
@@ -86,6 +90,23 @@ def print_failed(failed: list[dict[str, str]], what: str, total: int) -> None:
     for one in failed:
         print_aside(f"hiersearch: failed: {with_name(one[what], one['error'])}")
     print_aside(f"hiersearch: error: {len(failed):,} of {total:,} {what}s failed")
+
+
+@contextmanager
+def _shown_doubts() -> Iterator[None]:
+    """Write warnings of doubtful input on standard error, each once; others are as they were."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=DoubtfulInputWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if issubclass(category, DoubtfulInputWarning):
+                warn(str(message))
+            else:
+                others(message, category, *rest, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def sentence(error: Exception) -> str | None:

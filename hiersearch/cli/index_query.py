@@ -57,6 +57,7 @@ def read_query(
     activation: str | None,
     key: str | None,
     ignore: Sequence[int],
+    pad: int | None = None,
 ) -> Query:
     """Read a label map, probabilities (``reading``), or an image to run a network on."""
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
@@ -67,7 +68,7 @@ def read_query(
     if network is None:
         return Query.of_labels(read_label_map(path, key=key), path.name, ignore)
     image = read_plain_image(path)
-    loaded = inputs.opened_network(network, network_reading, activation, offsets)
+    loaded = inputs.opened_network(network, network_reading, activation, offsets, pad)
     target = inputs.target_of_network(loaded, loaded(image), network)
     return Query(target, path.name, f"soft output, read as {loaded.reading}")
 

@@ -16,9 +16,11 @@ from hiersearch.cli.options import (
     Force,
     IgnoredLabels,
     Offsets,
+    Pad,
     Quiet,
     Reading,
     check_device,
+    check_pad,
     check_reading,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
@@ -72,6 +74,7 @@ def search(
         str | None,
         typer.Option(help=f"For --network FILE: {', '.join(ACTIVATIONS)}.", metavar="NAME"),
     ] = None,
+    pad: Pad = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +99,7 @@ def search(
     """
     _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
     _check_file(query, soft, network, key, ignore)
+    check_pad(pad, network)
     _check_amount(k, radius, approximate)
     check_device(device)
     destination = None
@@ -129,6 +133,7 @@ def search(
                     activation=activation,
                     key=key,
                     ignore=ignore or (),
+                    pad=pad,
                 )
                 if ignore and not asked.ignored_pixels:
                     warn(

@@ -140,7 +140,11 @@ def target_of(
 
 
 def opened_network(
-    name: str, reading: str | None, activation: str | None, offsets: str | None
+    name: str,
+    reading: str | None,
+    activation: str | None,
+    offsets: str | None,
+    pad: int | None = None,
 ) -> Network:
     """Open the shipped network or one from a file, so that it knows its reading.
 
@@ -166,12 +170,12 @@ def opened_network(
         ):
             if given not in (None, own):
                 raise UsageError(f"{option} is fixed for --network {name}, got {given!r}")
-        return load_network(name)
+        return load_network(name, pad=pad)
     check_reading(reading)
     check_offsets(reading, offsets)
     # A softmax over channels that exclude each other; boundaries and affinities don't.
     usual = "softmax" if reading in ("regions", "classes") else "sigmoid"
-    loaded = load_network(name, activation=activation or usual)  # type: ignore[arg-type]
+    loaded = load_network(name, activation=activation or usual, pad=pad)  # type: ignore[arg-type]
     return replace(loaded, reading=reading, offsets=steps)
 
 

@@ -16,10 +16,12 @@ from hiersearch.cli.options import (
     Key,
     Network,
     Offsets,
+    Pad,
     Quiet,
     Reading,
     check_choice,
     check_device,
+    check_pad,
     check_source,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
@@ -61,6 +63,7 @@ def match(
             metavar="NAME",
         ),
     ] = None,
+    pad: Pad = None,
     superpixels: Annotated[
         str,
         typer.Option(
@@ -107,6 +110,7 @@ def match(
     Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
     check_source(soft, network, reading, channel_axis, activation, offsets, key)
+    check_pad(pad, network)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
     check_device(device)
     destination = Destination(
@@ -137,7 +141,7 @@ def match(
             target = inputs.target_of(channels, reading, steps, str(soft))
         else:
             assert network is not None
-            loaded = inputs.opened_network(network, reading, activation, offsets)
+            loaded = inputs.opened_network(network, reading, activation, offsets, pad)
             reading, channel_names = loaded.reading, loaded.channels
             channels = loaded(pixels)
             target = inputs.target_of_network(loaded, channels, network)

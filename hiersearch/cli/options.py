@@ -10,6 +10,7 @@ from hiersearch.cli.errors import UsageError
 READINGS = ("regions", "classes", "boundaries", "affinities")
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 SHIPPED = "nuclei"
+MOST_PADDING = 4096
 
 Network = Annotated[
     str | None,
@@ -51,6 +52,14 @@ IgnoredLabels = Annotated[
         help="Label that stands for no region, like 255 for void: its pixels take the label of "
         "the nearest other pixel; may be given several times.",
         metavar="LABEL",
+    ),
+]
+Pad = Annotated[
+    int | None,
+    typer.Option(
+        help="For --network FILE: extend the image to sides that are multiples of N, and cut the "
+        "output back; most networks that do not take every size need 32.",
+        metavar="N",
     ),
 ]
 Device = Annotated[
@@ -106,6 +115,17 @@ def check_source(
         )
     if network is None or network == SHIPPED or reading is not None:
         check_offsets(reading, offsets)
+
+
+def check_pad(pad: int | None, network: str | None) -> None:
+    """Check that a padding is given to a network from a file alone, and is one."""
+    if pad is None:
+        return
+    if network is None or network == SHIPPED:
+        given = "no network" if network is None else f"{SHIPPED!r}, which takes every size"
+        raise UsageError(f"--pad is for --network FILE only, got {pad} with {given}")
+    if not 1 <= pad <= MOST_PADDING:
+        raise UsageError(f"--pad must be within 1..{MOST_PADDING}, got {pad}")
 
 
 def check_reading(reading: str | None) -> None:

@@ -15,9 +15,11 @@ from hiersearch.cli.options import (
     Key,
     Network,
     Offsets,
+    Pad,
     Quiet,
     Reading,
     check_device,
+    check_pad,
     check_source,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
@@ -50,6 +52,7 @@ def refine(
             metavar="NAME",
         ),
     ] = None,
+    pad: Pad = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +89,7 @@ def refine(
     folder of its own; where some images fail, the others are refined, and the exit code is 1.
     """
     check_source(soft, network, reading, channel_axis, activation, offsets, key)
+    check_pad(pad, network)
     check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
@@ -103,7 +107,7 @@ def refine(
     tasks = planned(image, soft, truth, destination)
     loaded = None
     if network is not None:
-        loaded = inputs.opened_network(network, reading, activation, offsets)
+        loaded = inputs.opened_network(network, reading, activation, offsets, pad)
         reading = loaded.reading
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
     job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device, key)

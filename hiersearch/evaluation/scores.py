@@ -1,7 +1,8 @@
 """Scores against ground truth: of instances and of partitions.
 
-Label maps are 2-D or 3-D and share one grid. ``ignore`` names a label of the *truth* whose pixels
-don't count. Where scikit-image has a score, it is used.
+Label maps are 2-D or 3-D and share one grid; three axes are one volume, in which a label is one
+instance: the maps of a batch go in one by one, or with labels of their own. ``ignore`` names a
+label of the *truth* whose pixels don't count. Where scikit-image has a score, it is used.
 """
 
 from __future__ import annotations

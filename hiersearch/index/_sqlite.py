@@ -23,7 +23,40 @@ MOST_STEPS = 10**8
 _STEPS_BETWEEN = 10**5
 
 
+FOREIGN_ENDS = ("-wal", "-shm")
+"""Ends of files that SQLite would read beside a catalogue, but no writer of an index leaves."""
+_NAMED_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""What ends a journal that names another one: SQLite deletes the file of that name."""
+
+
+def _check_files(path: Path) -> None:
+    """Check what SQLite would trust beside a catalogue, before it is opened.
+
+    A journal may name a further file, that of a commit to several databases, which is deleted when
+    the journal is rolled back: any file at all. A write-ahead log is read in place of the file,
+    and its index mapped. Writers of an index leave neither.
+
+    Raises
+    ------
+    DamageError
+        If there is such a journal or log, or one of the files is none.
+    """
+    journal = Path(f"{path}-journal")
+    for file in (path, journal):
+        # Opening a pipe would wait for somebody to write to it.
+        if file.exists() and not file.is_file():
+            raise DamageError(Damage(str(file), "is no regular file"))
+    for end in FOREIGN_ENDS:
+        if os.path.lexists(f"{path}{end}"):
+            raise DamageError(Damage(f"{path}{end}", "is not a file of an index"))
+    with contextlib.suppress(FileNotFoundError), open(journal, "rb") as stream:
+        stream.seek(-min(len(_NAMED_JOURNAL), os.fstat(stream.fileno()).st_size), os.SEEK_END)
+        if stream.read() == _NAMED_JOURNAL:
+            raise DamageError(Damage(str(journal), "names another file, which no writer does"))
+
+
 def _connection(path: Path, mode: str) -> sqlite3.Connection:
+    _check_files(path)
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -40,6 +73,8 @@ def _connection(path: Path, mode: str) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         # The first look into the file, at which a killed writer's transaction is rolled back.
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            raise DamageError(Damage(str(path), "has a write-ahead log, must have a journal"))
     except BaseException:
         connection.close()
         raise

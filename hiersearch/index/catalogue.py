@@ -436,6 +436,8 @@ def read_check(folder: Path) -> Check:
         If it is missing or damaged, which alone says nothing against the catalogue.
     """
     path = folder / CHECK
+    if path.exists() and not path.is_file():
+        raise DamageError(Damage(str(path), "is no regular file"))
     try:
         with open(path, "rb") as file:
             text = file.read(_CHECK_BYTES)

@@ -224,7 +224,10 @@ def check_heads(data: Segment, columns: Iterable[Column], counts: Mapping[str, i
             raise data.wrong(column.name, f"must be of type {expected}, is {array.dtype.str}")
         rows = known.setdefault(column.rows, len(array) - column.padding)
         shape = (rows + column.padding, *(() if column.width is None else (known[column.width],)))
-        if rows < 0 or array.shape != shape:
+        if rows < 0:
+            what = f"must have at least {column.padding} rows, has {len(array)}"
+            raise data.wrong(column.name, what)
+        if array.shape != shape:
             raise data.wrong(column.name, f"must be of shape {shape}, is {array.shape}")
     return known
 

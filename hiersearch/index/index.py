@@ -135,9 +135,10 @@ class PartitionIndex:
         """
         shape = _validate.checked_grid(tuple(grid), "grid")
         weights = None if measure is None else as_measure(measure, shape)
+        settings = settings_of(shape, weights)
         # Made first: what there is no memory for is not created either.
         frame = Frame(shape, weights)
-        return cls(Store.create(path, settings_of(shape, weights)), frame=frame)
+        return cls(Store.create(path, settings), frame=frame)
 
     @classmethod
     def open(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hiersearch.index import catalogue
 from hiersearch.index._files import sync_folder
 from hiersearch.index._lock import LOCK, WriterLock
+from hiersearch.index._sqlite import FOREIGN_ENDS
 from hiersearch.index.catalogue import CatalogueState, SegmentRow, segment_name
 from hiersearch.index.errors import Damage, DamageError, FormatError
 from hiersearch.index.facts import check_facts
@@ -146,7 +147,8 @@ def recover(folder: Path) -> Recovery:
         )
         if state is None:
             state = _rebuilt(folder, segments)
-            _set_aside(folder, [folder / catalogue.CATALOGUE, folder / catalogue.JOURNAL])
+            ends = ("", "-journal", *FOREIGN_ENDS)
+            _set_aside(folder, [folder / f"{catalogue.CATALOGUE}{end}" for end in ends])
         else:
             state = _restricted(state, {segment.facts["number"] for segment in segments})
         kept = [_file(folder, row) for row in state.segments]

@@ -21,13 +21,23 @@ from hiersearch.partitions.partition import Measure, as_measure
 
 MOST_PIXELS = 2**31 - 1
 """Pixels that a grid may have: their numbers are 32-bit integers."""
+LONGEST_ROW = 2**27 - 1
+"""Pixels that a row of a grid may have: the run code has no larger steps."""
 PIXEL_BYTES = 16
 """Bytes that a search needs for each pixel at least: of the measure's sums, and of its query."""
 _MEASURES = ("<i8", "<f8")
 
 
 def settings_of(grid: tuple[int, ...], measure: Measure | None) -> dict[str, Any]:
-    """Return grid and measure as JSON. O(pixels) for a measure."""
+    """Return grid and measure as JSON. O(pixels) for a measure.
+
+    Raises
+    ------
+    ValueError
+        If the rows of the grid are too long for the run code.
+    """
+    if grid[-1] > LONGEST_ROW:
+        raise ValueError(f"grid must have rows of at most {LONGEST_ROW} pixels, got {grid}")
     if measure is None:
         return {"grid": list(grid), "measure": None}
     packed = zlib.compress(np.ascontiguousarray(measure).astype(measure.dtype.str).tobytes(), 9)
@@ -65,6 +75,8 @@ def _grid(value: Any) -> tuple[int, ...]:
         raise ValueError(f"its grid must be 2 or 3 sides of at least 1, got {str(value)[:60]}")
     if math.prod(value) > MOST_PIXELS:
         raise ValueError(f"its grid must have at most {MOST_PIXELS} pixels, got {value}")
+    if value[-1] > LONGEST_ROW:
+        raise ValueError(f"its grid must have rows of at most {LONGEST_ROW} pixels, got {value}")
     return tuple(value)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hiersearch._errors import DoubtfulInputWarning
 from hiersearch._validate import checked_choice
+from hiersearch.partitions.soft import SUM_TOLERANCE
 
 REDUCTIONS = ("mean", "sum", "none")
 """What becomes of the values of the images of a batch."""
@@ -23,7 +25,17 @@ SETS = ("image", "batch")
 """Over which pixels one value is taken."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+_INTEGERS = (
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.uint16,
+    torch.int16,
+    torch.uint32,
+    torch.int32,
+    torch.int64,
+)
+"""All that fit int64, in which labels are compared."""
 
 
 def checked_weight(value: Any, name: str) -> float:
@@ -39,10 +51,17 @@ def check_settings(per: str, reduction: str, ignore_index: int | None) -> None:
     """Raise if a setting that all losses share is none of those offered."""
     checked_choice(per, SETS, "per")
     checked_choice(reduction, REDUCTIONS, "reduction")
-    if ignore_index is not None and (
-        isinstance(ignore_index, bool) or not isinstance(ignore_index, int)
-    ):
-        raise TypeError(f"ignore_index must be a whole number or None, got {ignore_index!r}")
+    check_label(ignore_index, "ignore_index")
+
+
+def check_label(value: int | None, name: str) -> None:
+    """Raise unless ``value`` is a label within int64, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number or None, got {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must be within int64, got {value}")
 
 
 def check_output(output: Any, name: str = "output") -> None:
@@ -60,14 +79,27 @@ def check_output(output: Any, name: str = "output") -> None:
         raise ValueError(f"{name} must not be empty, got shape {tuple(output.shape)}")
 
 
-def check_labels(target: Any, shape: Sequence[int], name: str = "target") -> None:
-    """Raise unless ``target`` is an integer (or boolean) tensor of the shape given."""
+def check_labels(
+    target: Any, shape: Sequence[int], name: str = "target", single: Sequence[int] = ()
+) -> None:
+    """Raise unless ``target`` is an integer (or boolean) tensor of the shape given.
+
+    ``single`` is the shape that labels of one image would have if there were no axis of images.
+    Whoever goes on with it takes ``target.long()``: torch takes a number that is compared with a
+    tensor as one of the tensor's type, so that -100 would be 156 beside 8 bits.
+    """
     if not isinstance(target, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(target).__name__}")
     if target.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be of integer dtype, got {target.dtype}")
-    if tuple(target.shape) != tuple(shape):
-        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(target.shape)}")
+    given, wanted = tuple(target.shape), tuple(shape)
+    if given != wanted:
+        hint = ""
+        if given == (*wanted[:1], 1, *wanted[1:]):
+            hint = f": give {name}[:, 0]"
+        elif given == tuple(single):
+            hint = f": of one image give output[None] and {name}[None]"
+        raise ValueError(f"{name} must have shape {wanted}, got {given}{hint}")
 
 
 def check_label_range(
@@ -120,10 +152,42 @@ def check_probabilities(values: Tensor, name: str, remedy: str = "") -> None:
     bad = (sums - 1).abs() > tolerance
     if bool(bad.any()):
         where = _first(bad)
+        single = values.detach().to(sums.dtype).sum(0)
+        if bool(((single - 1).abs() <= tolerance).all()):
+            remedy = "; they do over the first axis, which is that of images: of one give x[None]"
         raise ValueError(
             f"{name} must sum to 1 over its channels, got {float(sums[where]):.6g} "
             f"at pixel {where}{remedy}"
         )
+
+
+def check_channels(output: Tensor, from_logits: bool) -> None:
+    """Raise unless there are two channels or more: over one a softmax is 1 everywhere."""
+    if output.shape[1] < 2:
+        both = "torch.zeros_like(x), x" if from_logits else "1 - x, x"
+        raise ValueError(
+            "output must have two channels or more, since the probabilities of one are 1 "
+            f"everywhere, got shape {tuple(output.shape)}: of the single channel x of two classes "
+            f"give torch.cat(({both}), 1)"
+        )
+
+
+def warn_of_probabilities(output: Tensor) -> None:
+    """Warn if logits are non-negative and sum to 1: a softmax over probabilities flattens them.
+
+    Only where the first pixels look like it are all looked at.
+    """
+    values = output.detach().flatten(2)
+    for part in (values[:1, :, :64], values):
+        sums = part.to(working_dtype(part)).sum(1)
+        if bool((part < 0).any()) or bool(((sums - 1).abs() > SUM_TOLERANCE).any()):
+            return
+    warnings.warn(
+        "output is probabilities already, which a softmax flattens: say from_logits=False, or "
+        "leave the network's own softmax out",
+        DoubtfulInputWarning,
+        stacklevel=4,
+    )
 
 
 def check_measure(measure: Any, shape: Sequence[int], read: bool, name: str = "measure") -> None:

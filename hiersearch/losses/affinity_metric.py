@@ -12,6 +12,7 @@ from torch.nn import functional
 from hiersearch._validate import checked_choice
 from hiersearch.losses._checks import (
     check_finite,
+    check_label,
     check_labels,
     check_output,
     check_settings,
@@ -69,7 +70,8 @@ def affinity_metric_loss(
         logits, or probabilities where ``from_logits`` is false. Values at pixels whose partner lies
         outside the grid don't count.
     target : Tensor
-        Integer labels of regions, (N, \*grid): any integers, only equality counts.
+        Integer labels of regions, (N, \*grid): any integers of any type but uint64, only equality
+        counts.
     offsets : sequence of d offsets
         Distinct steps to the partner, as in `SoftPartition.from_affinities`, each shorter than the
         grid along each axis. See `affinity_offsets`.
@@ -143,6 +145,7 @@ def affinity_metric_loss(
     if not compiling:
         _check_settings(form, balance, anchor, foreground, background, per, reduction, ignore_index)
         _check_shapes(output, target, offsets, offset_weights, foreground)
+    target = target.long()
     with torch.autocast(output.device.type, enabled=False):
         scores = output.to(working_dtype(output))
         if read and not from_logits:
@@ -283,8 +286,7 @@ def _check_settings(
     checked_weight(anchor, "anchor")
     if balance is not None and not 0 < checked_weight(balance, "balance") < 1:
         raise ValueError(f"balance must be within (0, 1) or None, got {balance!r}")
-    if background is not None and (isinstance(background, bool) or not isinstance(background, int)):
-        raise TypeError(f"background must be a whole number or None, got {background!r}")
+    check_label(background, "background")
     if foreground and background is None:
         raise ValueError("foreground needs background, the label that is no object, got None")
     if background is not None and background == ignore_index:
@@ -306,7 +308,7 @@ def _check_shapes(
             f"output must have {expected} channels, one for each of the {len(offsets)} "
             f"offsets{besides}, got shape {tuple(output.shape)}"
         )
-    check_labels(target, (len(output), *output.shape[2:]))
+    check_labels(target, (len(output), *output.shape[2:]), single=output.shape[1:])
     if target.device != output.device:
         raise ValueError(
             f"target must be on the output's device, {output.device}, got {target.device}"

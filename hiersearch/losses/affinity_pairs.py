@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hiersearch._validate import checked_count
-from hiersearch.losses._checks import check_labels, checked_weight
+from hiersearch.losses._checks import check_label, check_labels, checked_weight
 from hiersearch.partitions.soft import checked_offsets
 
 Offsets = Sequence[Sequence[int]]
@@ -99,6 +99,9 @@ def affinity_targets(
     if not torch.compiler.is_compiling():
         check_labels(target, getattr(target, "shape", ()))
         check_offsets(offsets, target.shape[1:])
+        check_label(background, "background")
+        check_label(ignore_index, "ignore_index")
+    target = target.long()
     grid = target.shape[1:]
     valid = None if ignore_index is None else target != ignore_index
     empty = None if background is None or background_pairs else target == background

@@ -15,6 +15,7 @@ from torch import Tensor
 from hiersearch._validate import checked_choice, checked_count
 from hiersearch.losses._checks import (
     SETS,
+    check_label,
     check_label_range,
     check_labels,
     check_probabilities,
@@ -95,6 +96,7 @@ def target_measure(
     """
     checked_choice(kind, MEASURES, "measure")
     checked_choice(per, SETS, "per")
+    check_label(ignore_index, "ignore_index")
     soft = target.is_floating_point()
     if soft and ignore_index is not None:
         raise TypeError("ignore_index needs integer targets; give a measure that is 0 instead")
@@ -112,12 +114,13 @@ def target_measure(
     if target.dim() not in (2, 3, 4):
         raise ValueError(f"target must have shape (N, *grid), got {tuple(target.shape)}")
     check_labels(target, target.shape)
+    target = target.long()
     if read:
         check_label_range(target, n_classes, ignore_index)
     valid = torch.ones_like(target, dtype=torch.bool)
     if ignore_index is not None:
         valid = target != ignore_index
-    labels = torch.where(valid, target, 0).long()
+    labels = torch.where(valid, target, 0)
     if kind == "uniform":
         weights = torch.ones_like(labels, dtype=dtype)
     elif kind == "class-balanced":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hiersearch._validate import checked_choice, checked_count
 from hiersearch.losses._checks import (
+    check_channels,
     check_finite,
     check_label_range,
     check_labels,
@@ -19,6 +20,7 @@ from hiersearch.losses._checks import (
     checked_weight,
     reduced,
     warn_if_nothing_counts,
+    warn_of_probabilities,
     working_dtype,
 )
 from hiersearch.losses._overlaps import LabelOverlaps
@@ -57,12 +59,14 @@ def partition_metric_loss(
     Parameters
     ----------
     output : Tensor
-        Floating, (N, k, \*grid), a grid of one to three axes: logits, or probabilities where
-        ``from_logits`` is false.
+        Floating, (N, k, \*grid), k ≥ 2, a grid of one to three axes: logits, or probabilities where
+        ``from_logits`` is false. The first axis is always that of images: (k, H, W) would be k
+        lines of H channels. Of a network's one logit x for two classes give
+        ``torch.cat((torch.zeros_like(x), x), 1)``.
     target : Tensor
-        Integer labels (N, \*grid), or soft probabilities (N, k', \*grid). No gradient flows to
-        it. With ``anchor`` > 0 its channels are the output's (k' = k); with ``anchor`` = 0 its
-        regions may have any names and any number.
+        Integer labels (N, \*grid), of any type but uint64, or soft probabilities (N, k', \*grid).
+        No gradient flows to it. With ``anchor`` > 0 its channels are the output's (k' = k); with
+        ``anchor`` = 0 its regions may have any names and any number.
     anchor : float
         c ≥ 0, the weight of the property term with the classes as properties. Without it nothing
         ties a channel to a class, and the gradient at the uniform output is zero.
@@ -109,6 +113,8 @@ def partition_metric_loss(
     -----
     UserWarning
         If nothing counts in an image or the batch: its value is 0 and its gradient is zeros.
+    DoubtfulInputWarning
+        If what ``from_logits`` takes for logits are probabilities already.
 
     Notes
     -----
@@ -131,6 +137,9 @@ def partition_metric_loss(
     """
     anchor = _checked_options(anchor, measure, form, per, ignore_index, reduction)
     regions = _checked_regions(output, target, anchor, form, n_regions, ignore_index)
+    check_channels(output, from_logits)
+    if not target.is_floating_point():
+        target = target.long()
     grid = (len(output), *output.shape[2:])
     read = checks and not torch.compiler.is_compiling()
     if read:
@@ -253,7 +262,7 @@ def _checked_regions(
     channels, grid = output.shape[1], (len(output), *output.shape[2:])
     soft = isinstance(target, Tensor) and target.is_floating_point()
     if not soft:
-        check_labels(target, grid)
+        check_labels(target, grid, single=output.shape[1:])
         regions = channels if n_regions is None else checked_count(n_regions, "n_regions", 1)
         if anchor and regions != channels:
             raise ValueError(
@@ -293,7 +302,9 @@ def _check_values(
         check_probabilities(target, "target")
     else:
         check_label_range(target, regions, ignore_index)
-    if not from_logits:
+    if from_logits:
+        warn_of_probabilities(output)
+    else:
         check_probabilities(output, "output", "; logits need from_logits=True")
 
 
@@ -363,7 +374,7 @@ def _overlaps(
         )
         overlaps = left @ soft.mT, left @ other.mT, right @ other.mT
     else:
-        labels = target.flatten(1).long()
+        labels = target.flatten(1)
         if weights is not None:
             # Ignored pixels go to any region: their share is 0.
             labels = torch.where(weights > 0, labels, 0)

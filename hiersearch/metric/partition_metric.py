@@ -54,7 +54,8 @@ def distance(
     Parameters
     ----------
     a, b : Partition, SoftPartition or integer array
-        On one grid. An integer array is taken as a label map.
+        On one grid. An integer array is taken as a label map; one of three axes is a volume, never
+        a batch of images, which would be one partition.
     measure : array, shape of the grid, optional
         Weight of each pixel; replaces what the partitions carry. Where omitted, a measure carried
         by one of them (or the same by both) counts for both.

@@ -6,6 +6,7 @@ Importing this package needs no torch; :mod:`hiersearch.networks.unet` and
 
 from typing import TYPE_CHECKING, Any
 
+from hiersearch._errors import NetworkError
 from hiersearch.networks.labelled import LabelledImages, read_labelled_images
 from hiersearch.networks.loading import load_network, nuclei_network
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
@@ -21,6 +22,7 @@ __all__ = [
     "Activation",
     "LabelledImages",
     "Network",
+    "NetworkError",
     "Progress",
     "Training",
     "TrainingSettings",

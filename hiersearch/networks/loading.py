@@ -8,7 +8,7 @@ TorchScript and ONNX carry no Python.
 from __future__ import annotations
 
 import os
-import zipfile
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch import _validate
-from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch._errors import FileFormatError, MissingExtraError, NetworkError
 from hiersearch.networks.channels import OBJECT_CHANNELS
 from hiersearch.networks.models import (
     CHECKPOINT_FORMAT,
@@ -27,6 +27,8 @@ from hiersearch.networks.models import (
     parsed_header,
 )
 from hiersearch.networks.network import ACTIVATIONS, Activation, Float32, Network
+from hiersearch.networks.settings import MOST_WIDTHS
+from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +75,7 @@ def load_network(
     input_channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    pad: int | None = None,
     name: str | None = None,
 ) -> Network:
     """Load a network for 2-D images from a file.
@@ -97,6 +100,9 @@ def load_network(
         and RGB images are passed on as they are.
     mean, std : sequence of 1 or 3 float, optional
         Normalisation of the input channels after scaling to 0..1.
+    pad : int, optional
+        Extend images to sides that are multiples of it, and cut the output back: for networks that
+        do not take every size; most that do not need 32. Trained networks see to it themselves.
     name : str, optional
         What messages call it; the file's name where omitted.
 
@@ -110,7 +116,8 @@ def load_network(
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If the file is none of these, is damaged, or would have to be unpickled.
+        If the file is none of these, is damaged, claims more than it holds, or would have to be
+        unpickled.
     MissingExtraError
         If torch (or onnxruntime, for .onnx) is not installed.
     ValueError
@@ -158,6 +165,7 @@ def load_network(
         input_channels=input_channels,
         mean=None if mean is None else tuple(float(value) for value in mean),
         std=None if std is None else tuple(float(value) for value in std),
+        pad=pad,
         reading=None if header is None else header.reading,
         offsets=None if header is None else header.offsets,
     )
@@ -174,7 +182,7 @@ def trained_header(path: str | os.PathLike[str]) -> ModelHeader | None:
     file = Path(path)
     with file.open("rb"):
         pass
-    if file.suffix.lower() not in TORCH_ENDINGS or _is_torchscript(file):
+    if file.suffix.lower() not in TORCH_ENDINGS or is_torchscript(file):
         return None
     return _trained(file, _torch_content(file))[1]
 
@@ -191,9 +199,13 @@ def _torch_module(file: Path) -> tuple[nn.Module, ModelHeader | None]:
     torch = _torch(file)
     module: nn.Module
     header: ModelHeader | None = None
-    if _is_torchscript(file):
+    if is_torchscript(file):
         try:
-            module = torch.jit.load(str(file), map_location="cpu")
+            check_torchscript(file)
+            with warnings.catch_warnings():
+                # That TorchScript is deprecated is no concern of who was given such a file.
+                warnings.simplefilter("ignore")
+                module = torch.jit.load(str(file), map_location="cpu")
         except Exception as error:  # RuntimeError, but damaged archives raise others too
             _refuse(file, "its TorchScript is damaged", error)
     else:
@@ -215,24 +227,11 @@ def _torch(file: Path) -> Any:
 
 def _torch_content(file: Path) -> Any:
     """Read a file of tensors and plain values."""
-    torch = _torch(file)
+    _torch(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, EOF, Unicode and runtime errors alike
-        _refuse(
-            file,
-            "it is neither TorchScript nor a state dictionary that loads without unpickling",
-            error,
-        )
-
-
-def _is_torchscript(file: Path) -> bool:
-    """Say whether a file is an archive with code, which state dictionaries don't have."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return any("/code/" in entry for entry in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+        return torch_content(file)
+    except ValueError as error:
+        _refuse(file, f"it is not TorchScript, and as a state dictionary {error}", error)
 
 
 def _trained(file: Path, content: Any) -> tuple[Any, ModelHeader | None]:
@@ -244,8 +243,8 @@ def _trained(file: Path, content: Any) -> tuple[Any, ModelHeader | None]:
         return content, None
     try:
         header = parsed_header(content)
-    except ValueError as error:
-        _refuse(file, str(error), error)
+    except Exception as error:  # ValueError; but a crafted file may hold anything anywhere
+        _refuse(file, str(error) or type(error).__name__, error)
     return content.get("state"), header
 
 
@@ -256,6 +255,8 @@ def _unet_from_state(file: Path, state: Any) -> SmallUNet:
     from hiersearch.networks.unet import SmallUNet
 
     reason = "it is not the state dictionary of a SmallUNet (save other networks as TorchScript)"
+    if isinstance(state, torch.Tensor):
+        _refuse(file, "it holds a tensor: a soft output is no network")
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         _refuse(file, reason)
     widths: list[int] = []
@@ -264,12 +265,27 @@ def _unet_from_state(file: Path, state: Any) -> SmallUNet:
     head = state.get("head.weight")
     if not widths or min(widths) < 1 or head is None or head.dim() != 4 or len(head) < 1:
         _refuse(file, reason)
-    network = SmallUNet(classes=len(head), widths=widths)
+    if len(widths) > MOST_WIDTHS:
+        _refuse(
+            file, f"it must halve images at most {MOST_WIDTHS - 1} times, got {len(widths) - 1}"
+        )
     try:
+        # Shapes first, without memory: a file may claim any, and hold nothing of them.
+        with torch.device("meta"):
+            expected = SmallUNet(classes=len(head), widths=widths).state_dict()
+        shapes, own = (
+            {name: (value.shape, value.is_floating_point()) for name, value in values.items()}
+            for values in (expected, state)
+        )
+        if own != shapes:
+            _refuse(file, reason)
+        network = SmallUNet(classes=len(head), widths=widths)
         network.load_state_dict(state)
-    except RuntimeError as error:
+        broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    except FileFormatError:
+        raise
+    except Exception as error:  # RuntimeError; but a crafted file may hold any kind of numbers
         _refuse(file, reason, error)
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         _refuse(file, f"its weights {broken[0]} are not finite")
     return network
@@ -283,8 +299,13 @@ def torch_runner(module: nn.Module) -> Callable[[Float32], NDArray[Any]]:
         with torch.inference_mode():
             output = module(torch.from_numpy(batch))
         if not isinstance(output, torch.Tensor):
-            raise ValueError(f"the network must return one tensor, got {type(output).__name__}")
-        array: NDArray[Any] = output.float().numpy()
+            raise NetworkError(
+                f"it must return one tensor, got {type(output).__name__}: export it so that it "
+                "returns its result alone"
+            )
+        # NumPy has no bfloat16. Whole numbers stay what they are, to be refused as such.
+        plain = output.float() if output.is_floating_point() else output
+        array: NDArray[Any] = plain.cpu().numpy()
         return array
 
     return run
@@ -317,9 +338,6 @@ def _onnx_runner(file: Path) -> Callable[[Float32], NDArray[Any]]:
         _refuse(file, f"its input must be float32, got {inputs[0].type}")
 
     def run(batch: Float32) -> NDArray[Any]:
-        try:
-            return np.asarray(session.run(None, {inputs[0].name: batch})[0])
-        except Exception as error:
-            raise RuntimeError(str(error)) from error
+        return np.asarray(session.run(None, {inputs[0].name: batch})[0])
 
     return run

@@ -115,7 +115,7 @@ def parsed_header(content: Mapping[str, Any]) -> ModelHeader:
         widths = tuple(int(width) for width in content["widths"])
         training = dict(content["training"])
         _validate.checked_choice(content["activation"], ACTIVATIONS, "activation")
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a crafted file may hold anything anywhere
         raise ValueError(f"it does not say what its channels are ({error})") from error
     header = ModelHeader(channels, names, offsets, widths, training)
     if content["activation"] != header.activation:

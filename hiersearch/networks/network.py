@@ -6,6 +6,8 @@ Nothing here imports torch: any function from arrays to arrays can be wrapped in
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.partitions.soft import READINGS, SoftPartition
+from hiersearch._errors import DoubtfulInputWarning, NetworkError
+from hiersearch.partitions.soft import READINGS, SUM_TOLERANCE, SoftPartition
 
 if TYPE_CHECKING:
     from hiersearch.refine.refinement import Refinement
@@ -29,6 +32,15 @@ Float32 = NDArray[np.float32]
 
 RANGE_TOLERANCE = 1e-3
 """How far outside 0..1 a network's own probabilities may lie: half precision stays within it."""
+
+MOST_PADDING = 4096
+"""The largest number whose multiples sides are extended to: what is added costs memory."""
+
+MOST_REASON = 300
+"""Characters of what a network raised that a message repeats."""
+
+USUAL_MULTIPLE = 32
+"""Of which the sides must be multiples for most networks that ask for it: five halvings."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +81,10 @@ class Network:
     """What the channels mean, if known: one of ``NETWORK_READINGS``."""
     offsets: tuple[tuple[int, ...], ...] | None = None
     """Of affinities: one for each channel. With one channel more, the first is the foreground."""
+    pad: int | None = None
+    """The image is extended to sides that are multiples of it, below and on the right by
+    reflection, and the output cut back; 1 to ``MOST_PADDING``, None for networks that take every
+    size."""
 
     def __post_init__(self) -> None:
         """Check what the caller chose."""
@@ -80,6 +96,8 @@ class Network:
                 raise ValueError(f"{name} must hold 1 or 3 numbers, got {len(values)}")
         if self.std is not None and not min(self.std) > 0:
             raise ValueError(f"std must be positive, got {min(self.std)}")
+        if self.pad is not None:
+            _validate.checked_count(self.pad, "pad", 1, MOST_PADDING)
         if self.reading is not None:
             _validate.checked_choice(self.reading, NETWORK_READINGS, "reading")
         if (self.reading == "affinities") != (self.offsets is not None):
@@ -100,16 +118,25 @@ class Network:
         Returns
         -------
         float32 array, shape (k, H, W)
-            Summing to 1 over the channels after softmax; each within 0..1 after sigmoid.
+            Summing to 1 over the channels after softmax; each within 0..1 after sigmoid. One
+            channel of a network with the reading "classes" or "regions" is the probability p of
+            the second of two: (2, H, W) with 1 − p first.
 
         Raises
         ------
+        NetworkError
+            If the network raises anything, or its output is not finite, not on the image's grid,
+            has another number of channels than ``channels``, is one channel under a softmax, or
+            claims to be probabilities and is not.
         ValueError
-            If the image's shape or range is another one or it is not finite; if the network
-            cannot process it, or its output is not finite, not on the image's grid, has another
-            number of channels than ``channels``, or claims to be probabilities and is not.
+            If the image's shape or range is another one or it is not finite.
         TypeError
             If the image has another type.
+
+        Warns
+        -----
+        DoubtfulInputWarning
+            If what goes into a softmax or sigmoid are probabilities already.
 
         Notes
         -----
@@ -117,14 +144,20 @@ class Network:
         """
         batch = self._prepared(image_batch(image))
         grid = batch.shape[2:]
+        given = batch if self.pad is None else _extended(batch, self.pad)
         try:
-            raw = np.asarray(self.run(batch))
-        except RuntimeError as error:  # what torch and ONNX raise for shapes they cannot take
-            reason = (str(error).strip().splitlines() or ["unknown reason"])[-1]
-            raise ValueError(
-                f"network {self.name} cannot process an input of shape {batch.shape}: {reason}"
+            raw = np.asarray(self.run(given))
+        except MemoryError:
+            raise
+        except Exception as error:  # a program of the user's: it may raise anything
+            # What is said of its output has nothing to do with the size.
+            hint = "" if isinstance(error, NetworkError) else self._padding_hint(grid)
+            raise NetworkError(
+                f"network {self.name} cannot process an input of shape {given.shape}: "
+                f"{_reason(error)}{hint}"
             ) from error
-        return self._probabilities(self._checked_output(raw, grid))
+        output = self._checked_output(raw, given.shape[2:])[:, : grid[0], : grid[1]]
+        return self._named(self._both_classes(self._probabilities(np.ascontiguousarray(output))))
 
     def target(
         self, probabilities: ArrayLike, *, measure: ArrayLike | None = None
@@ -258,34 +291,116 @@ class Network:
     def _checked_output(self, raw: NDArray[Any], grid: tuple[int, ...]) -> Float32:
         output = raw[0] if raw.ndim == 4 and raw.shape[0] == 1 else raw
         if output.ndim != 3 or output.shape[1:] != grid or output.shape[0] < 1:
-            raise ValueError(
+            hint = self._padding_hint(grid) if raw.ndim in (3, 4) else ""
+            raise NetworkError(
                 f"network {self.name} must give shape (k, {grid[0]}, {grid[1]}) or "
-                f"(1, k, {grid[0]}, {grid[1]}) for this image, got {raw.shape}"
+                f"(1, k, {grid[0]}, {grid[1]}) for an input of {grid[0]} × {grid[1]} pixels, "
+                f"got {raw.shape}{hint}"
             )
-        if self.channels is not None and output.shape[0] != len(self.channels):
-            raise ValueError(
-                f"network {self.name} must give the {len(self.channels)} channels "
-                f"{', '.join(self.channels)}, got {output.shape[0]}"
+        if self.activation != "none" and output.dtype.kind in "iub":
+            raise NetworkError(
+                f"network {self.name} must give floating-point channels for {self.activation}, "
+                f"got {output.dtype}: let it return them before any arg-max"
             )
-        finite = _validate.checked_finite(output, f"output of network {self.name}")
+        try:
+            finite = _validate.checked_finite(output, f"output of network {self.name}")
+        except (ValueError, TypeError) as error:
+            raise NetworkError(str(error)) from error
         return finite.astype(np.float32, copy=False)
 
     def _probabilities(self, output: Float32) -> Float32:
         if self.activation == "softmax":
+            if len(output) == 1:
+                raise NetworkError(
+                    f"network {self.name} must give two channels or more for a softmax, which is 1 "
+                    f"everywhere over one, got 1: say activation='sigmoid' (--activation sigmoid), "
+                    "or 'none' if it gives probabilities"
+                )
+            self._warn_of_probabilities(output)
             powers: Float32 = np.exp(output - output.max(axis=0))
             powers /= powers.sum(axis=0)
             return powers
         if self.activation == "sigmoid":
+            self._warn_of_probabilities(output)
             # The tanh form cannot overflow.
             chances: Float32 = np.tanh(np.float32(0.5) * output)
             return np.float32(0.5) * (chances + np.float32(1))
         low, high = float(output.min()), float(output.max())
         if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
-            raise ValueError(
+            raise NetworkError(
                 f"output of network {self.name} must be probabilities within 0..1, got "
                 f"{low:.4g}..{high:.4g}: say activation='softmax' or 'sigmoid' if it gives logits"
             )
         return output
+
+    def _warn_of_probabilities(self, output: Float32) -> None:
+        """Warn if the output needs no activation; a second one would flatten it.
+
+        Logits that are all within 0..1 would make a sigmoid at least ½ everywhere; logits that
+        sum to 1 at every pixel as well, a softmax that is hardly sure of anything.
+        """
+        low, high = float(output.min()), float(output.max())
+        if low < 0 or high > 1 or low == high:
+            return
+        if self.activation == "softmax":
+            sums = output.sum(axis=0)
+            if max(float(sums.max()) - 1, 1 - float(sums.min())) > SUM_TOLERANCE:
+                return
+        warnings.warn(
+            f"output of network {self.name} is probabilities already, which a {self.activation} "
+            "flattens: say activation='none' (--activation none) if it ends with one itself",
+            DoubtfulInputWarning,
+            stacklevel=4,
+        )
+
+    def _both_classes(self, probabilities: Float32) -> Float32:
+        """Add the first of two classes to a single channel, which is the second's."""
+        if len(probabilities) > 1 or self.reading not in ("classes", "regions"):
+            return probabilities
+        return np.concatenate([np.float32(1) - probabilities, probabilities])
+
+    def _named(self, probabilities: Float32) -> Float32:
+        """Check the number of channels against their names."""
+        if self.channels is not None and len(probabilities) != len(self.channels):
+            raise NetworkError(
+                f"network {self.name} must give the {len(self.channels)} channels "
+                f"{', '.join(self.channels)}, got {len(probabilities)}"
+            )
+        return probabilities
+
+    def _padding_hint(self, grid: tuple[int, ...]) -> str:
+        """Say how sides are made multiples, where they were not and nobody asked for it."""
+        if self.pad is not None or not any(side % USUAL_MULTIPLE for side in grid):
+            return ""
+        return (
+            f" (if it needs sides that are multiples of {USUAL_MULTIPLE}, say "
+            f"pad={USUAL_MULTIPLE}, on the command line --pad {USUAL_MULTIPLE})"
+        )
+
+
+def _extended(batch: Float32, multiple: int) -> Float32:
+    """Extend images below and on the right, by reflection, to sides that are multiples."""
+    rows, columns = (_reflected(side, side + -side % multiple) for side in batch.shape[2:])
+    return np.ascontiguousarray(batch[:, :, rows[:, None], columns])
+
+
+def _reflected(side: int, length: int) -> NDArray[np.intp]:
+    """Return which pixel of a side each of a longer one shows: to the end, back, and on again."""
+    if side == 1:
+        return np.zeros(length, np.intp)
+    step = np.arange(length) % (2 * side - 2)
+    return np.minimum(step, 2 * side - 2 - step)
+
+
+def _reason(error: Exception) -> str:
+    """Return what a network raised in one line of bounded length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any(line.startswith("Traceback of TorchScript") for line in lines):
+        # Above it stands the network's own code.
+        lines = [re.sub(r"^([\w.]*Error: )+", "", lines[-1])]
+    text = " ".join(lines) or type(error).__name__
+    printable = "".join(mark if mark.isprintable() else " " for mark in text)
+    return printable if len(printable) <= MOST_REASON else f"{printable[:MOST_REASON]}…"
 
 
 def image_batch(image: ArrayLike) -> Float32:

@@ -26,6 +26,9 @@ DEFAULT_LOSSES: dict[Channels, str] = {
 }
 """The loss that is taken where none is given, chosen by the benchmarks."""
 
+MOST_WIDTHS = 8
+"""Resolutions of the small U-Net at most: with more, an image is padded to hundreds of pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
@@ -91,8 +94,10 @@ class TrainingSettings:
             _validate.checked_count(self.classes, "classes", 2)
         for name, low in (("steps", 1), ("batch", 1), ("crop", 8), ("seed", 0), ("every", 1)):
             _validate.checked_count(getattr(self, name), name, low)
-        if not self.widths:
-            raise ValueError("widths must hold one width or more, got none")
+        if not 1 <= len(self.widths) <= MOST_WIDTHS:
+            raise ValueError(
+                f"widths must hold one to {MOST_WIDTHS} widths, got {len(self.widths) or 'none'}"
+            )
         for width in self.widths:
             _validate.checked_count(width, "widths", 1)
         for name in ("rate", "size"):

@@ -86,6 +86,11 @@ def train(
     KeyboardInterrupt
         After the checkpoint was written, if there is one; the message says so.
 
+    Warns
+    -----
+    DoubtfulInputWarning
+        If no label map holds the label to be ignored.
+
     Notes
     -----
     One-cycle learning rate (a linear rise over the first tenth, then a cosine down to zero) with
@@ -157,9 +162,10 @@ class _Run:
     def _resume(self) -> None:
         if self.checkpoint is None:
             raise ValueError("checkpoint must be given to resume, got None")
-        self.at = read_checkpoint(self.checkpoint, self.identity)
+        self.at = read_checkpoint(self.checkpoint, self.identity, self.module)
         self.module.load_state_dict(self.at.weights)
-        self.optimiser.load_state_dict(self.at.optimiser)
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({**self.at.optimiser, "param_groups": groups})
 
     @property
     def step(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch._errors import DoubtfulInputWarning
 from hiersearch.networks.channels import IGNORED, object_size
 from hiersearch.networks.checkpoints import Identity
 from hiersearch.networks.crops import Sample
@@ -20,6 +22,9 @@ Labels = NDArray[np.int32]
 
 MOST_CLASSES = 256
 """More classes than this are taken for instances by mistake, unless their number is given."""
+
+VOID = 255
+"""What marks pixels that don't count in most class maps of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +63,13 @@ class TrainingData:
         labels = [
             _checked(one, name, settings) for one, name in zip(label_maps, called, strict=True)
         ]
+        ignore = settings.ignore
+        if ignore is not None and not any((np.asarray(one) == ignore).any() for one in label_maps):
+            warnings.warn(
+                f"no label map holds the label {ignore}, which is to be ignored",
+                DoubtfulInputWarning,
+                stacklevel=3,
+            )
         full, offsets = _measured(labels, settings)
         used = [i for i in range(len(images)) if i not in held]
         samples = []
@@ -108,7 +120,10 @@ def _checked(labels: ArrayLike, name: str, settings: TrainingSettings) -> Labels
         raise ValueError(
             f"labels of {name} must be classes within 0..{settings.classes - 1}, got {high}"
         )
-    return np.where(kept, array, IGNORED).astype(np.int32)
+    # First the wider type: in one of 8 or 16 bits, or without a sign, IGNORED is another label.
+    checked: Labels = array.astype(np.int32)
+    checked[~kept] = IGNORED
+    return checked
 
 
 def _measured(
@@ -121,6 +136,17 @@ def _measured(
             raise ValueError(
                 f"label maps must hold 2 to {MOST_CLASSES} classes, got labels up to {largest}: "
                 "give classes if so many are meant"
+            )
+        if (
+            settings.classes is None
+            and largest == VOID
+            and not any((one == VOID - 1).any() for one in labels)
+        ):
+            warnings.warn(
+                f"label {VOID} is taken as a class, and there is no label {VOID - 1}: give "
+                f"ignore={VOID} (--ignore {VOID}) if it marks pixels that don't count",
+                DoubtfulInputWarning,
+                stacklevel=4,
             )
         return replace(settings, classes=settings.classes or largest + 1), None
     if largest < 1:

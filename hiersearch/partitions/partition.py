@@ -154,7 +154,8 @@ class Partition(Sealed):
         Parameters
         ----------
         labels : integer or boolean array, shape (H, W) or (D, H, W)
-            Any integers: negative, sparse, 64-bit. A region need not be connected.
+            Any integers: negative, sparse, 64-bit. A region need not be connected. Three axes are
+            one volume: the maps of a batch go in one by one.
         measure : array of the same shape, optional
             Non-negative weight of each pixel; 1 where omitted. Integer types keep distances exact.
         ignore : int, optional

@@ -21,7 +21,8 @@ def class_memberships(probabilities: ArrayLike, *, measure: ArrayLike | None = N
     Parameters
     ----------
     probabilities : float array, shape (k, H, W) or (k, D, H, W)
-        Non-negative, summing to 1 over the first axis.
+        Of one image or volume; non-negative, summing to 1 over the first axis. A single
+        probability p of the second of two classes is ``np.stack([1 - p, p])``.
     measure : array, shape of the grid, optional
         Non-negative weight of each pixel; 1 where omitted.
 
@@ -96,7 +97,8 @@ def boundary_memberships(
     Parameters
     ----------
     boundary : float array, shape (H, W) or (D, H, W)
-        Probability of a boundary at each pixel, within [0, 1].
+        Probability of a boundary at each pixel, within [0, 1]. Three axes are one volume: the maps
+        of a batch go in one by one.
     spread : {"passes", "random-walk"}
         How seeds spread to pixels.
     depth : float

@@ -4,6 +4,9 @@ A network's channels can mean four different things, and the reading is an expli
 caller (never guessed from the values): :meth:`SoftPartition.from_regions`, ``from_classes``,
 ``from_boundaries`` and ``from_affinities``. The first three give :class:`Memberships`, the last
 :class:`Affinities`.
+
+An array is one image or one volume, never a batch: (a, b, H, W) is read as a channels on a volume
+of b slices, and (a, H, W) as a channels on an image. The images of a batch go in one by one.
 """
 
 from __future__ import annotations
@@ -68,7 +71,9 @@ class SoftPartition(Sealed):
         Parameters
         ----------
         probabilities : float array, shape (k, H, W) or (k, D, H, W)
-            Non-negative, summing to 1 over the first axis within 0.002. Values are used as given.
+            Of one image or volume; non-negative, summing to 1 over the first axis within 0.002.
+            Values are used as given. A single probability p of the second of two regions is
+            ``np.stack([1 - p, p])``.
         measure : array, shape of the grid, optional
             Non-negative weight of each pixel; 1 where omitted.
 
@@ -179,7 +184,8 @@ class SoftPartition(Sealed):
         Parameters
         ----------
         affinities : float array, shape (d, H, W) or (d, D, H, W)
-            Within [0, 1]. Values whose partner lies outside the grid are not used.
+            Of one image or volume; within [0, 1]. Values whose partner lies outside the grid are
+            not used.
         offsets : sequence of d offsets, each of as many integers as the grid has axes
             Distinct pairs of pixels: no zero offset, no offset beside its own negative.
         weights : array, shape (d,), optional
@@ -395,17 +401,22 @@ def checked_probabilities(
             )
     raise ValueError(
         f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
-        f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array)}"
+        f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array, name)}"
     )
 
 
-def _axis_hint(flat: NDArray[Any], array: NDArray[Any]) -> str:
-    """Say so if the probabilities sum to 1 over another axis instead."""
+def _axis_hint(flat: NDArray[Any], array: NDArray[Any], name: str) -> str:
+    """Say what was probably meant: a single channel, a batch, or channels on another axis."""
     if not np.isfinite(flat).all():
         return ""
+    if name == "probabilities" and array.shape[0] == 1 and flat.max() <= 1:
+        return ": of the single channel p of two classes give np.stack([1 - p, p])"
     for axis in range(1, array.ndim):
         if np.allclose(array.sum(axis=axis, dtype=np.float64), 1.0, atol=SUM_TOLERANCE):
-            return f" (they do over axis {axis}: move it to the front)"
+            batch = (
+                ", or give the images of a batch one by one" if (axis, array.ndim) == (1, 4) else ""
+            )
+            return f" (they do over axis {axis}: move it to the front{batch})"
     return ""
 
 
@@ -415,9 +426,12 @@ def checked_offsets(
     """Validate offsets against the number of channels and the grid."""
     array = _validate.as_array(offsets, "offsets")
     if array.ndim != 2 or array.shape != (n_channels, len(grid)) or array.dtype.kind not in "iu":
+        hint = ""
+        if len(grid) == 3 and array.shape == (grid[0], 2):
+            hint = ": give the images of a batch one by one"
         raise ValueError(
             f"offsets must be whole numbers, one offset of length {len(grid)} for each of the "
-            f"{n_channels} channels, got shape {array.shape} and dtype {array.dtype}"
+            f"{n_channels} channels, got shape {array.shape} and dtype {array.dtype}{hint}"
         )
     seen: set[tuple[int, ...]] = set()
     for row in array.tolist():

@@ -76,7 +76,8 @@ def refinement_picture(
         base = image_picture(image, changed.shape)
     maps = [labels if z is None else labels[z] for labels in map(np.asarray, (before, after))]
     if classes:
-        ground = np.bincount(maps[0].reshape(-1) - maps[0].min()).argmax() + maps[0].min()
+        names, counts = np.unique(maps[0], return_counts=True)
+        ground = names[counts.argmax()]
         panels = [overlay(_in_class_colours(base, one, ground), one, side=side) for one in maps]
     else:
         panels = [overlay(base, one, fill="colours", side=side) for one in maps]

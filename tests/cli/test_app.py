@@ -161,10 +161,10 @@ def test_warnings_of_the_package_are_shown_and_those_of_libraries_are_not(tmp_pa
         import hiersearch.partitions.files as files
         OwnWarning = type("OwnWarning", (UserWarning,), {"__module__": "hiersearch.somewhere"})
         read = files.read_label_map
-        def read_with_warnings(path):
+        def read_with_warnings(path, **options):
             warnings.warn("a library's", UserWarning)
             warnings.warn("half of it is\\n gone \\x1b", OwnWarning)
-            return read(path)
+            return read(path, **options)
         files.read_label_map = read_with_warnings
         from hiersearch.cli import main
         sys.argv = ["hiersearch", "compare", "a.npy", "a.npy", "--json"]

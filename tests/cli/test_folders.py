@@ -130,7 +130,7 @@ def test_the_same_command_runs_again(folder):
 def test_a_bad_file_does_not_stop_adding(folder):
     assert run("index", "create", "idx", "--grid", "18x24").exit_code == 0
     (folder / "truth" / "b.png").write_bytes(b"no image")
-    np.savez(folder / "truth" / "d.npz", labels=np.zeros((18, 24)))
+    np.savez(folder / "truth" / "d.npz", labels=np.full((18, 24), 0.5))
     result = run("index", "add", "idx", "truth", "--json")
     some_failed(result, "truth/b.png", "truth/d.npz", "error: 2 of 4 files failed")
     summary = json.loads(result.stdout)

@@ -58,6 +58,22 @@ def test_a_network_with_its_record_and_its_picture(folder):
     assert network.channels == ("background", "interior", "boundary")
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_ignored_labels_are_left_out_of_the_classes_of_pngs(folder, kind):
+    for number, labels in enumerate(squares()[1]):
+        marked = np.where(labels > 0, 2, 0).astype(kind)
+        marked[:2] = 255
+        Image.fromarray(marked).save(folder / "cells" / f"{number}-labels.png")
+    arguments = (*QUICK, "--channels", "classes", "--json")
+    summary = parsed(train(*arguments, "--ignore", 255, "--out", "own.pt"))
+    assert summary["settings"]["classes"] == 3
+    result = train(*arguments, "--out", "void.pt")
+    assert parsed(result)["settings"]["classes"] == 256
+    assert result.stderr.startswith("hiersearch: warning: label 255 is taken as a class")
+    result = train(*arguments, "--ignore", 77, "--out", "none.pt")
+    assert "warning: no label map holds the label 77" in result.stderr
+
+
 def test_the_table_says_what_was_held_out_and_left_untouched(folder):
     splits = ("train", "train", "train", "test")
     rows = "".join(f"{name},{split}\n" for name, split in zip("0123", splits, strict=True))

@@ -157,7 +157,7 @@ def test_one_pixel_matches_itself():
         ({"top": 0}, ValueError, "top must be at least 1, got 0"),
         ({"regions": 3, "top": 2}, ValueError, "top must be 1 where regions is given"),
         ({"image": None, "superpixels": "slic"}, ValueError, "image must be given"),
-        ({"target": CLASSES}, TypeError, "choose how its channels are to be read"),
+        ({"target": CLASSES}, TypeError, "say how its channels are read"),
         ({"minimum_size": 10**6}, ValueError, "constraints must allow a cut of the tree"),
     ],
 )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import faulthandler
+import functools
 import json
 import math
 import os
@@ -383,6 +385,20 @@ def _settings(rng: np.random.Generator) -> list[str]:
         [2**20, 2**10], [2, 2**29], [46340, 46340], [-1, 5], [0, 4], [192], [1.5, 4], [True, 4],
         ["a", 2], 5, None, [[12, 16]], [12, 16, 1, 1], [2**70, 1],
     ]  # fmt: skip
+    measures = _measures()
+    some = [
+        json.dumps({"grid": g, "measure": None}) for g in rng.permutation(np.array(grids, object))
+    ]
+    more = [
+        json.dumps({"grid": list(GRID), "measure": measures[i]})
+        for i in rng.permutation(len(measures)).tolist()
+    ]
+    return [*some[:3], *more[:3], "[" * 10**5, "{}", "[]", '{"grid": NaN, "measure": null}']
+
+
+@functools.cache
+def _measures() -> list[Any]:
+    n = math.prod(GRID)
     measures: list[Any] = [
         5, "x", [], {}, {"dtype": "<f8"}, {"dtype": "|O", "zlib": ""}, {"dtype": "<f8", "zlib": 5},
         {"dtype": "<f8", "zlib": "é"}, {"dtype": "<f8", "zlib": "AAAA"},
@@ -401,14 +417,7 @@ def _settings(rng: np.random.Generator) -> list[str]:
     for array in arrays:
         packed = base64.b64encode(zlib.compress(array.tobytes())).decode()
         measures.append({"dtype": array.dtype.str, "zlib": packed})
-    some = [
-        json.dumps({"grid": g, "measure": None}) for g in rng.permutation(np.array(grids, object))
-    ]
-    more = [
-        json.dumps({"grid": list(GRID), "measure": measures[i]})
-        for i in rng.permutation(len(measures)).tolist()
-    ]
-    return [*some[:3], *more[:3], "[" * 10**5, "{}", "[]", '{"grid": NaN, "measure": null}']
+    return measures
 
 
 # --- using ----------------------------------------------------------------------------------
@@ -462,6 +471,7 @@ def exercised(folder: Path, *, memory: int = MEMORY, seconds: float = SECONDS) -
 def _limit(memory: int, seconds: float) -> None:
     import resource  # Not on Windows, where there is no fork either.
 
+    faulthandler.disable()
     # Threads of the parent are not here; those of the pool would be waited for.
     threads.pool.cache_clear()
     os.fsync = lambda descriptor: None

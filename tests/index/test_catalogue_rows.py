@@ -1,8 +1,10 @@
 """Rows of a catalogue whose digest is right are still held against what a writer puts there."""
 
 import contextlib
+import os
 import re
 import sqlite3
+import struct
 
 import pytest
 
@@ -113,6 +115,58 @@ def test_sqlite_is_interrupted_where_a_tree_leads_too_far(folder, monkeypatch):
     monkeypatch.setattr(_sqlite, "_STEPS_BETWEEN", 1)
     with pytest.raises(DamageError, match="SQLite can't read it: interrupted"):
         PartitionIndex.open(folder)
+
+
+def test_a_journal_that_names_another_file_is_not_rolled_back(folder, tmp_path):
+    # SQLite would delete the file that is named.
+    precious = tmp_path / "precious.txt"
+    precious.write_text("not to be lost")
+    name, size = str(precious).encode(), (folder / CATALOGUE).stat().st_size
+    magic = bytes.fromhex("d9d505f920a163d7")
+    head = magic + struct.pack(">5I", 0, 0, size // 4096, 512, 4096)
+    named = struct.pack(">I", 2**30 // 4096 + 1) + name
+    journal = folder / catalogue.JOURNAL
+    journal.write_bytes(
+        head.ljust(512, b"\0") + named + struct.pack(">II", len(name), sum(name)) + magic
+    )
+    for mode in ("r", "r+"):
+        with pytest.raises(DamageError, match="names another file, which no writer does"):
+            PartitionIndex.open(folder, mode)
+    assert "names another file" in str(PartitionIndex.inspect(folder)[0])
+    assert PartitionIndex.repair(folder).lost == ()
+    with PartitionIndex.open(folder) as index:
+        assert index.verify(deep=True) == []
+    assert precious.read_text() == "not to be lost"
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_a_write_ahead_log_is_not_read(folder, end):
+    (folder / (CATALOGUE + end)).write_bytes(b"\0" * 100)
+    with pytest.raises(DamageError, match=f"{end}: is not a file of an index"):
+        PartitionIndex.open(folder)
+    assert PartitionIndex.repair(folder).lost == ()
+    assert PartitionIndex.inspect(folder, deep=True) == []
+
+
+def test_a_catalogue_with_a_write_ahead_log_is_refused(folder):
+    with contextlib.closing(sqlite3.connect(folder / CATALOGUE)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(DamageError, match="has a write-ahead log, must have a journal"):
+        PartitionIndex.open(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", [catalogue.JOURNAL, CATALOGUE, catalogue.CHECK])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    (damage, *_) = PartitionIndex.inspect(folder)
+    assert str(damage) == f"{folder / name}: is no regular file"
+    if name != catalogue.CHECK:
+        with pytest.raises(DamageError, match="is no regular file"):
+            PartitionIndex.open(folder)
+    assert PartitionIndex.repair(folder).lost == ()
+    assert PartitionIndex.inspect(folder, deep=True) == []
 
 
 def test_removals_go_on_after_a_catalogue_was_made_anew(tmp_path):

@@ -82,7 +82,7 @@ BROKEN = [
     (PLAIN, "code_ends", item(5, -(10**9)), "must ascend up to"),
     (PLAIN, "code_ends", item(0, 1), "leaves 1 bytes of code to row 0, must leave at least 2"),
     (PLAIN, "code", lambda a: a[:10], "array 'code_ends'"),
-    (PLAIN, "code", lambda a: a[:3], "must be of shape"),
+    (PLAIN, "code", lambda a: a[:3], "must have at least 8 rows, has 3"),
     (PLAIN, "code", lambda a: a.astype(np.int64), "must be of type |u1, is <i8"),
     (PLAIN, "n_runs", item(3, 2**31 - 1), "must not be above 192, is 2147483647 in row 3"),
     (PLAIN, "n_runs", item(3, 0), "must not be below 1 and must not be above 192, is 0 in row 3"),

@@ -384,7 +384,8 @@ def test_auto_stays_on_the_cpu_for_what_is_small(shelf):
 
 def test_work_is_counted_from_what_the_device_has_already(shelf):
     index, maps = shelf
-    before, more = index._device_work(moment, 1), index._device_work(1000)
+    moment = index._live(None)
+    before, more = index._device_work(moment, 1), index._device_work(moment, 1000)
     index.search(maps[0], device="cpu:torch")
     after = index._device_work(moment, 1)
     assert more.cpu_seconds > 900 * before.cpu_seconds

@@ -111,3 +111,11 @@ def test_a_measure_that_unpacks_to_more_than_the_grid_is_not_unpacked():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**21
+
+
+def test_rows_longer_than_the_run_code_has_steps_for_are_refused():
+    with pytest.raises(ValueError, match=r"grid must have rows of at most 134217727 pixels, got"):
+        settings_of((2, 2**27), None)
+    stored = {"grid": [2, 2**27], "measure": None}
+    with pytest.raises(FormatError, match="its grid must have rows of at most 134217727 pixels"):
+        frame_of(stored, FOLDER)

@@ -2,12 +2,13 @@
 
 import builtins
 import sys
+import warnings
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from hiersearch._errors import MissingExtraError  # noqa: E402
+from hiersearch._errors import DoubtfulInputWarning, MissingExtraError  # noqa: E402
 from hiersearch.losses import PartitionMetricLoss, partition_metric_loss  # noqa: E402
 from hiersearch.losses.partition_metric import FORMS  # noqa: E402
 
@@ -37,10 +38,32 @@ SHAPES_AND_TYPES = [
     ),
     (
         ValueError,
-        r"target must have shape \(2, 4, 5\), got \(2, 1, 4, 5\)",
+        r"target must have shape \(2, 4, 5\), got \(2, 1, 4, 5\): give target\[:, 0\]",
         OUTPUT,
         TARGET[:, None],
         {},
+    ),
+    (
+        ValueError,
+        r"target must have shape \(3, 5\), got \(4, 5\): of one image give output\[None\] and",
+        OUTPUT[0],
+        TARGET[0],
+        {},
+    ),
+    (
+        ValueError,
+        r"output must have two channels or more, .* got shape \(2, 1, 4, 5\): .* "
+        r"give torch.cat\(\(torch.zeros_like\(x\), x\), 1\)",
+        OUTPUT[:, :1],
+        TARGET,
+        {},
+    ),
+    (
+        ValueError,
+        r"output must have two channels or more.*torch.cat\(\(1 - x, x\), 1\)",
+        OUTPUT[:, :1],
+        TARGET,
+        {"from_logits": False, "anchor": 0, "n_regions": 2},
     ),
     (
         ValueError,
@@ -128,6 +151,12 @@ VALUES = [
     (r"target must be finite, got nan", OUTPUT, changed(SOFT, (0, 0, 0, 0), torch.nan), {}),
     (r"target must sum to 1 over its channels, got 2 at pixel \(0, 0, 0\)", OUTPUT, 2 * SOFT, {}),
     (
+        r"target must sum to 1 .*; they do over the first axis, .* of one give x\[None\]",
+        OUTPUT[0],
+        SOFT[0],
+        {},
+    ),
+    (
         r"output must sum to 1 .*; logits need from_logits=True",
         OUTPUT,
         TARGET,
@@ -185,6 +214,22 @@ def test_settings_are_checked_by_function_and_module(error, message, settings):
         partition_metric_loss(OUTPUT, TARGET, **settings)
     with pytest.raises(error, match=message):
         PartitionMetricLoss(**settings)
+
+
+def test_probabilities_taken_for_logits_are_warned_of():
+    output = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(2, 9, 9, dtype=torch.int64)
+    for dtype in (torch.float32, torch.float16):
+        with pytest.warns(DoubtfulInputWarning, match=r"output is probabilities already.*False"):
+            partition_metric_loss(output.softmax(1).to(dtype), target)
+    one_other = changed(output.softmax(1), (1, 0, 8, 8), 0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        partition_metric_loss(output, target)
+        partition_metric_loss(one_other, target)
+        partition_metric_loss(output.log_softmax(1), target)
+        partition_metric_loss(output.softmax(1), target, from_logits=False)
+        partition_metric_loss(output.softmax(1), target, checks=False)
 
 
 @pytest.mark.parametrize("form", ["squared", "root", "expected"])

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from hiersearch._errors import FileFormatError, MissingExtraError  # noqa: E402
 from hiersearch.data import demo_image, demo_labels  # noqa: E402
-from hiersearch.networks import load_network, nuclei_network  # noqa: E402
+from hiersearch.networks import NetworkError, load_network, nuclei_network  # noqa: E402
 from hiersearch.networks.loading import trained_header  # noqa: E402
 from hiersearch.networks.models import ModelHeader, write_model  # noqa: E402
 from hiersearch.networks.unet import SmallUNet  # noqa: E402
@@ -171,6 +171,109 @@ def test_files_that_are_no_networks_are_named_and_nothing_of_theirs_runs(tmp_pat
     assert not (tmp_path / "executed").exists()
 
 
+def crafted(tmp_path):
+    """Yield state dictionaries that claim much and hold little."""
+    state = SmallUNet(widths=(4, 6)).state_dict()
+    for number, changes in enumerate(
+        (
+            {"head.weight": torch.zeros(1).expand(10**9, 4, 1, 1)},
+            {"head.weight": torch.zeros(10**9, 0, 1, 1)},
+            {"down.0.0.weight": torch.zeros(10**6, 0)},
+            {"down.0.0.weight": torch.zeros(10**6, 0), "down.1.0.weight": torch.zeros(10**6, 0)},
+            {f"down.{i}.0.weight": torch.zeros(1, 3, 3, 3) for i in range(40)},
+            {"head.bias": torch.zeros(3, dtype=torch.complex64).conj()},
+            {"head.bias": torch.eye(3).to_sparse()},
+            {"head.bias": torch.empty(3, device="meta")},
+            {7: torch.zeros(3)},
+        )
+    ):
+        torch.save({**state, **changes}, tmp_path / f"{number}.pt")
+        yield tmp_path / f"{number}.pt"
+
+
+def test_files_that_claim_more_than_they_hold_are_refused_in_bounded_memory(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for file in crafted(tmp_path):
+        with pytest.raises(FileFormatError) as error:
+            load_network(file, activation="none")
+        assert str(file) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_messages_never_repeat_the_advice_to_unpickle(tmp_path):
+    torch.save({"format": Bomb(tmp_path / "executed")}, tmp_path / "own.pt")
+    names = [*damaged(tmp_path), "own.pt"]
+    for name in names:
+        for read in (trained_header, lambda file: load_network(file, activation="none")):
+            try:
+                read(tmp_path / name)
+            except FileFormatError as error:
+                shown, cause = [str(error)], error.__cause__
+                while cause is not None:
+                    shown.append(str(cause))
+                    cause = cause.__cause__
+                assert "weights_only" not in " ".join(shown)
+                assert "trust" not in " ".join(shown)
+
+
+def test_a_tensor_alone_is_no_network(tmp_path):
+    torch.save(torch.rand(3, 4, 5), tmp_path / "soft.pt")
+    with pytest.raises(FileFormatError, match="holds a tensor: a soft output is no network"):
+        load_network(tmp_path / "soft.pt", activation="none")
+
+
+class Demanding(torch.nn.Module):
+    """Raises in TorchScript for sides that are no multiples of 32."""
+
+    def forward(self, images):
+        if images.shape[-1] % 32 != 0 or images.shape[-2] % 32 != 0:
+            raise RuntimeError("Wrong input shape: sides must be divisible by 32")
+        return images[:, :2]
+
+
+class Assured(torch.nn.Module):
+    """Fails an assertion in TorchScript."""
+
+    def forward(self, images):
+        assert images.shape[-1] == 0, "no width at all"
+        return images
+
+
+def test_what_a_scripted_network_raises_is_one_sentence(tmp_path):
+    for module, reason in (
+        (Demanding(), "Wrong input shape: sides must be"),
+        (Assured(), "no wid"),
+    ):
+        torch.jit.script(module).save(str(tmp_path / "raises.pt"))
+        with pytest.raises(
+            NetworkError, match=rf"^network raises.pt cannot .*18\): {reason}"
+        ) as got:
+            load_network(tmp_path / "raises.pt", activation="none")(RGB)
+        assert "\n" not in str(got.value)
+        assert got.value.__cause__ is not None
+
+
+def test_padding_lets_it_take_every_size(tmp_path):
+    torch.jit.script(Demanding()).save(str(tmp_path / "raises.pt"))
+    network = load_network(tmp_path / "raises.pt", activation="none", pad=32)
+    expected = np.moveaxis(RGB[..., :2], -1, 0) / np.float32(255)
+    np.testing.assert_allclose(network(RGB), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"pad must be within 1\.\.4096, got 0"):
+        load_network(tmp_path / "raises.pt", activation="none", pad=0)
+
+
+def test_an_argmax_inside_the_network_is_refused(tmp_path):
+    class Hard(torch.nn.Module):
+        def forward(self, images):
+            return images.argmax(1)
+
+    torch.jit.script(Hard()).save(str(tmp_path / "hard.pt"))
+    with pytest.raises(NetworkError, match=r"before any arg-max"):
+        load_network(tmp_path / "hard.pt", activation="sigmoid")(RGB)
+
+
 # --- trained networks ---------------------------------------------------------------------
 
 
@@ -246,6 +349,9 @@ def test_files_that_do_not_say_need_an_activation(tmp_path):
         ),
         ({"state": None}, "not the state dictionary of a SmallUNet"),
         ({"state": {}}, "not the state dictionary of a SmallUNet"),
+        ({"widths": [float("inf")]}, "it does not say what its channels are"),
+        ({"version": torch.ones(2)}, "cannot load"),
+        ({"offsets": [[torch.ones(2), 1]]}, "cannot load"),
         ({"training": 5}, "it does not say what its channels are"),
         ({"format": "something else"}, "not the state dictionary of a SmallUNet"),
     ],
@@ -316,8 +422,9 @@ def test_onnx_networks_run(tmp_path):
     network = load_network(tmp_path / "a.onnx", activation="none", channels=("red", "blue"))
     expected = np.moveaxis(RGB[..., [0, 2]], -1, 0) / np.float32(255)
     np.testing.assert_allclose(network(RGB), expected, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"a.onnx cannot process an input of shape \(1, 1, 13"):
+    with pytest.raises(NetworkError, match=r"a.onnx cannot process .*\(1, 1, 13.*Got: 1 ") as error:
         network(RGB[..., 0])
+    assert error.value.__cause__ is not None
 
 
 def test_bad_onnx_files_are_named(tmp_path):

@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hiersearch._errors import FileFormatError  # noqa: E402
+from hiersearch._errors import DoubtfulInputWarning, FileFormatError  # noqa: E402
 from hiersearch.evaluation import class_iou  # noqa: E402
 from hiersearch.networks import TrainingSettings, load_network, train  # noqa: E402
 from hiersearch.networks.objectives import objective  # noqa: E402
 from hiersearch.networks.settings import LOSSES  # noqa: E402
+from hiersearch.networks.training_data import TrainingData  # noqa: E402
 from tests.networks.small_training import TINY, squares  # noqa: E402
 
 IMAGES, INSTANCES = squares()
@@ -114,6 +116,40 @@ def test_ignored_pixels_change_nothing(channels):
     # Without naming them, they would be classes or objects.
     other = train(IMAGES, label_maps, replace(settings, ignore=None))
     assert not np.array_equal(other.losses, done.losses)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int16, np.int32, np.int64]
+)
+@pytest.mark.parametrize("channels", KINDS)
+def test_label_maps_of_every_type_are_alike(dtype, channels):
+    settings = tiny(channels=channels, ignore=255)
+    marked = [labels.astype(np.int64) for labels in KINDS[channels]]
+    for labels in marked:
+        labels[:3] = 255
+    expected = TrainingData.of(IMAGES, marked, None, settings)
+    found = TrainingData.of(IMAGES, [labels.astype(dtype) for labels in marked], None, settings)
+    for one, other in zip(found.labels, expected.labels, strict=True):
+        assert one.dtype == np.int32
+        assert (one[:3] == -1).all()
+        np.testing.assert_array_equal(one, other)
+    assert found.identity.settings == expected.identity.settings
+
+
+def test_a_label_to_be_ignored_that_is_nowhere_is_warned_of():
+    with pytest.warns(DoubtfulInputWarning, match="no label map holds the label 254"):
+        TrainingData.of(IMAGES, CLASSES, None, tiny(channels="classes", ignore=254))
+
+
+def test_void_that_is_taken_as_a_class_is_warned_of():
+    marked = [np.where(labels > 0, 255, 0).astype(np.uint8) for labels in CLASSES]
+    with pytest.warns(DoubtfulInputWarning, match=r"label 255 is taken as a class.*--ignore 255"):
+        data = TrainingData.of(IMAGES, marked, None, tiny(channels="classes"))
+    assert data.identity.settings.classes == 256
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TrainingData.of(IMAGES, marked, None, tiny(channels="classes", classes=256))
+        TrainingData.of(IMAGES, CLASSES, None, tiny(channels="classes"))
 
 
 @pytest.mark.parametrize("loss", LOSSES["classes"])
@@ -337,7 +373,8 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         ({"crop": 4}, "crop must be at least 8, got 4"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"every": 0}, "every must be at least 1"),
-        ({"widths": ()}, "widths must hold one width or more, got none"),
+        ({"widths": ()}, "widths must hold one to 8 widths, got none"),
+        ({"widths": (4,) * 9}, "widths must hold one to 8 widths, got 9"),
         ({"widths": (4, 0)}, "widths must be at least 1, got 0"),
         ({"rate": 0}, "rate must be a positive number, got 0"),
         ({"rate": float("nan")}, "rate must be a positive number, got nan"),

@@ -93,6 +93,27 @@ def test_channels_on_the_wrong_axis_are_pointed_out():
         SoftPartition.from_regions(values)
 
 
+def test_one_channel_of_two_classes_says_how_to_give_both():
+    single = np.full((1, 3, 4), 0.3)
+    for read in (SoftPartition.from_regions, SoftPartition.from_classes):
+        with pytest.raises(ValueError, match=r"got 0.3 .*: of the single .* np.stack\(\[1 - p, p"):
+            read(single)
+        assert read(np.stack([1 - single[0], single[0]])).grid == (3, 4)
+    with pytest.raises(ValueError, match=r"got 0.3 at pixel \(0, 0\)$"):
+        SoftPartition.from_sparse(single, np.zeros((1, 3, 4), np.int32))
+    # One channel that is sure everywhere is one region.
+    assert SoftPartition.from_regions(np.ones((1, 3, 4))).n_channels == 1
+
+
+def test_a_batch_of_images_is_no_volume():
+    batch = np.full((5, 2, 3, 4), 0.5)
+    for read in (SoftPartition.from_regions, SoftPartition.from_classes):
+        with pytest.raises(ValueError, match=r"axis 1: .* or give the images of a batch one by"):
+            read(batch)
+    with pytest.raises(ValueError, match=r"offsets .* give the images of a batch one by one"):
+        SoftPartition.from_affinities(batch, [(0, 1), (1, 0)])
+
+
 def test_logits_are_not_taken_for_probabilities():
     with pytest.raises(ValueError, match="probabilities must"):
         SoftPartition.from_regions(np.random.default_rng(0).normal(size=(3, 4, 5)))

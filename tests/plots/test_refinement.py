@@ -51,3 +51,12 @@ def test_of_volumes_the_middle_slice_is_drawn():
 def test_maps_on_two_grids_are_refused():
     with pytest.raises(ValueError, match="before and after must share one grid"):
         refinement_picture(None, np.zeros((2, 2), int), np.zeros((2, 3), int))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64])
+def test_classes_of_every_type_are_drawn_alike(dtype):
+    before, after = np.array([[-100, 100, 100, 3]]), np.array([[100, 100, 3, 3]])
+    if dtype == np.uint64:
+        before, after = before + 100, after + 100
+    found = refinement_picture(None, before.astype(dtype), after.astype(dtype), classes=True)
+    assert np.array_equal(found, refinement_picture(None, before, after, classes=True))
