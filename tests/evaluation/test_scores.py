@@ -170,3 +170,23 @@ def test_maps_must_be_integers_on_one_grid(score):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+@pytest.mark.parametrize("ignore", [None, 2, -1, 255, 258, -100, 2**40])
+def test_labels_of_every_type_are_compared_as_numbers(dtype, ignore):
+    rng = np.random.default_rng(0)
+    found, truth = rng.integers(0, 4, (2, 9, 8))
+    truth[:2] = 255
+    for score in (
+        class_iou,
+        boundary_iou,
+        average_precision,
+        foreground_ari,
+        adapted_rand_error,
+        variation_of_information,
+    ):
+        got = score(found.astype(dtype), truth.astype(dtype), ignore=ignore)
+        expected = score(found, truth, ignore=ignore)
+        got, expected = (getattr(value, "of_classes", value) for value in (got, expected))
+        np.testing.assert_array_equal(got, expected)
