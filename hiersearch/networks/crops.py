@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.networks.network import Float32, image_batch
+from hiersearch.networks.images import Float32, image_batch
 
 Labels = NDArray[np.int32]
 

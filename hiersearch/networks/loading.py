@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from hiersearch import _validate
 from hiersearch._errors import FileFormatError, MissingExtraError, NetworkError
 from hiersearch.networks.channels import OBJECT_CHANNELS
+from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
     CHECKPOINT_FORMAT,
     MODEL_FORMAT,
     ModelHeader,
     parsed_header,
 )
-from hiersearch.networks.network import ACTIVATIONS, Activation, Float32, Network
+from hiersearch.networks.network import ACTIVATIONS, Activation, Network
 from hiersearch.networks.settings import MOST_WIDTHS
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 
@@ -81,7 +82,7 @@ def load_network(
     """Load a network for 2-D images from a file.
 
     The network is given float32 of shape (1, C, H, W), scaled to 0..1 (see
-    :func:`~hiersearch.networks.network.image_batch`), then normalised by ``mean`` and ``std`` if
+    :func:`~hiersearch.networks.images.image_batch`), then normalised by ``mean`` and ``std`` if
     given; it must answer (1, k, H, W) or (k, H, W) on the same grid. If it answers with several
     tensors, make it return only one when you export it.
 

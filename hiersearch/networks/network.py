@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch._errors import DoubtfulInputWarning, NetworkError
+from hiersearch.networks.images import MOST_PADDING, Float32, extended, image_batch
 from hiersearch.partitions.soft import READINGS, SUM_TOLERANCE, SoftPartition
 
 if TYPE_CHECKING:
@@ -28,13 +29,8 @@ NETWORK_READINGS = (*READINGS, "objects")
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "none")
 
-Float32 = NDArray[np.float32]
-
 RANGE_TOLERANCE = 1e-3
 """How far outside 0..1 a network's own probabilities may lie: half precision stays within it."""
-
-MOST_PADDING = 4096
-"""The largest number whose multiples sides are extended to: what is added costs memory."""
 
 MOST_REASON = 300
 """Characters of what a network raised that a message repeats."""
@@ -144,7 +140,7 @@ class Network:
         """
         batch = self._prepared(image_batch(image))
         grid = batch.shape[2:]
-        given = batch if self.pad is None else _extended(batch, self.pad)
+        given = batch if self.pad is None else extended(batch, self.pad)
         try:
             raw = np.asarray(self.run(given))
         except MemoryError:
@@ -378,20 +374,6 @@ class Network:
         )
 
 
-def _extended(batch: Float32, multiple: int) -> Float32:
-    """Extend images below and on the right, by reflection, to sides that are multiples."""
-    rows, columns = (_reflected(side, side + -side % multiple) for side in batch.shape[2:])
-    return np.ascontiguousarray(batch[:, :, rows[:, None], columns])
-
-
-def _reflected(side: int, length: int) -> NDArray[np.intp]:
-    """Return which pixel of a side each of a longer one shows: to the end, back, and on again."""
-    if side == 1:
-        return np.zeros(length, np.intp)
-    step = np.arange(length) % (2 * side - 2)
-    return np.minimum(step, 2 * side - 2 - step)
-
-
 def _reason(error: Exception) -> str:
     """Return what a network raised in one line of bounded length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -401,54 +383,3 @@ def _reason(error: Exception) -> str:
     text = " ".join(lines) or type(error).__name__
     printable = "".join(mark if mark.isprintable() else " " for mark in text)
     return printable if len(printable) <= MOST_REASON else f"{printable[:MOST_REASON]}…"
-
-
-def image_batch(image: ArrayLike) -> Float32:
-    """Return an image as the batch of one that networks take.
-
-    Parameters
-    ----------
-    image : array, shape (H, W), (H, W, 1) or (H, W, 3)
-        bool, uint8, uint16, or floating point within 0..1.
-
-    Returns
-    -------
-    float32 array, shape (1, 1, H, W) or (1, 3, H, W)
-        Within 0..1.
-
-    Raises
-    ------
-    ValueError
-        If the shape is another one, or a floating-point value is not finite or outside 0..1.
-    TypeError
-        If the type is another one.
-
-    Notes
-    -----
-    O(pixels).
-    """
-    array = np.asarray(image)
-    planes = array[..., None] if array.ndim == 2 else array
-    if planes.ndim != 3 or planes.shape[2] not in (1, 3) or planes.size == 0:
-        hint = ""
-        if array.ndim == 3 and array.shape[2] in (2, 4):
-            hint = " (drop an alpha channel first)"
-        raise ValueError(
-            f"image must have shape (H, W), (H, W, 1) or (H, W, 3), got {array.shape}{hint}"
-        )
-    if array.dtype in (np.uint8, np.uint16):
-        scaled = planes.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
-    elif array.dtype == np.bool_:
-        scaled = planes.astype(np.float32)
-    elif array.dtype.kind == "f":
-        scaled = _validate.checked_finite(planes, "image").astype(np.float32, copy=False)
-        low, high = float(scaled.min()), float(scaled.max())
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"image of floating point must lie within 0..1, got {low:.4g}..{high:.4g}"
-            )
-    else:
-        raise TypeError(
-            f"image must be bool, uint8, uint16 or floating point, got dtype {array.dtype}"
-        )
-    return np.ascontiguousarray(np.moveaxis(scaled, -1, 0))[None]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._errors import MissingExtraError
+from hiersearch.partitions.torch_files import check_records, check_tensors
 
 KEYED = (".npz", ".pt", ".pth")
 """Endings of the files that may hold several arrays, each with a name."""
@@ -188,12 +189,15 @@ def _loaded(file: Path) -> Any:
             names = archive.namelist()
     if any(name.endswith("/constants.pkl") or name == "constants.pkl" for name in names):
         raise ValueError("it is a network (TorchScript), not its output: give it as --network")
+    check_records(file)
     try:
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
     except Exception as error:
         if "weights only" in str(error).lower() or "weights_only" in str(error):
             raise ValueError(_NO_PLAIN_TENSORS) from error
         raise ValueError("it is no file of tensors, or it is damaged") from error
+    check_tensors(content, file.stat().st_size)
+    return content

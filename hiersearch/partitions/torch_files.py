@@ -52,14 +52,14 @@ def torch_content(path: str | os.PathLike[str]) -> Any:
     file = Path(path)
     with file.open("rb"):  # a missing or forbidden file says so itself
         pass
-    _check_records(file)
+    check_records(file)
     reason = None
     try:
         with warnings.catch_warnings():
             # Of file formats, whose words are for programmers.
             warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True)
-        _check_tensors(content, file.stat().st_size)
+        check_tensors(content, file.stat().st_size)
     except _Claim as error:
         reason = str(error)
     except Exception:  # pickle, zip, EOF, Unicode and runtime errors alike
@@ -81,14 +81,14 @@ def is_torchscript(path: str | os.PathLike[str]) -> bool:
 
 def check_torchscript(path: str | os.PathLike[str]) -> None:
     """Raise ValueError with a reason if a TorchScript archive unpacks to more than it may."""
-    _check_records(Path(path), code=True)
+    check_records(Path(path), code=True)
 
 
 class _Claim(ValueError):
     """A file claims to hold more than it does."""
 
 
-def _check_records(file: Path, code: bool = False) -> None:
+def check_records(file: Path, code: bool = False) -> None:
     """Raise if an archive's records are larger than it is; torch itself compresses code alone."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -103,7 +103,7 @@ def _check_records(file: Path, code: bool = False) -> None:
         raise ValueError("its records unpack to more than the file holds")
 
 
-def _check_tensors(content: Any, size: int) -> None:
+def check_tensors(content: Any, size: int) -> None:
     """Raise if a tensor is not dense on the CPU, or has more numbers than the file."""
     import torch
 

@@ -184,3 +184,23 @@ def test_partitions_are_scored_by_the_labels_that_they_came_from():
 def test_more_classes_than_a_matrix_has_room_for_are_refused():
     with pytest.raises(ValueError, match=r"classes must be within 1\.\.16384, got 1000001"):
         class_iou([[0, 10**6]], [[0, 1]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+@pytest.mark.parametrize("ignore", [None, 2, -1, 255, 258, -100, 2**40])
+def test_labels_of_every_type_are_compared_as_numbers(dtype, ignore):
+    rng = np.random.default_rng(0)
+    found, truth = rng.integers(0, 4, (2, 9, 8))
+    truth[:2] = 255
+    for score in (
+        class_iou,
+        boundary_iou,
+        average_precision,
+        foreground_ari,
+        adapted_rand_error,
+        variation_of_information,
+    ):
+        got = score(found.astype(dtype), truth.astype(dtype), ignore=ignore)
+        expected = score(found, truth, ignore=ignore)
+        got, expected = (getattr(value, "of_classes", value) for value in (got, expected))
+        np.testing.assert_array_equal(got, expected)

@@ -5,7 +5,6 @@ import pytest
 
 from hiersearch._errors import DoubtfulInputWarning
 from hiersearch.networks import Network, NetworkError
-from hiersearch.networks.network import image_batch
 
 IMAGE = np.random.default_rng(0).random((6, 7), dtype=np.float32)
 
@@ -17,24 +16,6 @@ def two_channels(batch):
 
 def constant(*shape, value=0.5):
     return lambda batch: np.full(shape, value, dtype=np.float32)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (bool, True), (np.float16, 1)]
-)
-def test_every_image_type_is_scaled_to_0_1(dtype, white):
-    image = np.zeros((2, 3), dtype=dtype)
-    image[1, 2] = white
-    batch = image_batch(image)
-    assert batch.dtype == np.float32
-    assert batch.shape == (1, 1, 2, 3)
-    assert batch[0, 0, 1, 2] == 1
-    assert batch.sum() == 1
-
-
-def test_colours_go_to_the_front():
-    image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    np.testing.assert_allclose(image_batch(image)[0, 2], image[..., 2] / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -500,3 +500,11 @@ def test_written_files_have_ordinary_permissions_and_links_stay_links(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none does not exist"):
         write_label_map(tmp_path / "none" / "a.png", np.array([[1]]))
+
+
+def test_tensors_that_claim_more_numbers_than_their_file_holds_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    # A tensor of 10¹² numbers that all lie in one place: a few hundred bytes.
+    torch.save(torch.ones(1).expand(3, 10**6, 333_333), tmp_path / "claim.pt")
+    with pytest.raises(FileFormatError, match=r"claim.pt.* holds a tensor of shape .* numbers for"):
+        read_probabilities(tmp_path / "claim.pt", channel_axis=0)
