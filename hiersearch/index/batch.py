@@ -23,7 +23,9 @@ Arrays = Mapping[str, NDArray[Any] | Iterable[NDArray[Any]]]
 RESERVED = "store/"
 """Names of arrays that begin with this are the store's own."""
 
-_FIRST_BEYOND = 2**63
+FIRST_BEYOND = 2**63
+"""The first integer that is no id."""
+NO_IDS_LEFT = "there are no automatic ids left: the largest integer is an id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ def _with_automatic(given: Sequence[Id | None], next_id: int) -> tuple[list[Id],
     for value in checked:
         complete.append(next_id if value is None else value)
         next_id += value is None
-    if next_id > _FIRST_BEYOND:
-        raise ValueError("there are no automatic ids left: the largest integer is an id")
+    if next_id > FIRST_BEYOND:
+        raise ValueError(NO_IDS_LEFT)
     return complete, next_id
 
 

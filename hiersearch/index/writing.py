@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.index.batch import FIRST_BEYOND, NO_IDS_LEFT
 from hiersearch.index.entries import Entry
 from hiersearch.index.errors import DamageError
 from hiersearch.index.ids import checked_id
@@ -91,7 +92,10 @@ def segment_arrays(
 def _numbered(ids: list[Id | None], store: Store) -> list[Id | None]:
     """Give entries without an id the next automatic integers, in their order."""
     given = [value + 1 for value in ids if isinstance(value, int)]
-    following = itertools.count(max([store.next_id, *given]))
+    first = max([store.next_id, *given])
+    if first + ids.count(None) > FIRST_BEYOND:
+        raise ValueError(NO_IDS_LEFT)
+    following = itertools.count(first)
     return [next(following) if value is None else value for value in ids]
 
 

@@ -387,6 +387,17 @@ def test_a_newer_format_is_refused(tmp_path, monkeypatch):
         PartitionIndex.open(tmp_path / "index")
 
 
+def test_after_the_largest_integer_there_is_no_automatic_id(tmp_path):
+    labels = np.zeros((4, 6), int)
+    with PartitionIndex.create(tmp_path / "index", (4, 6)) as index:
+        index.add(labels, 2**63 - 1)
+        for add in (lambda: index.add(labels), lambda: index.add_many([labels, labels])):
+            with pytest.raises(ValueError, match="there are no automatic ids left: the largest"):
+                add()
+        index.add(labels, "text")
+        assert index.ids() == [2**63 - 1, "text"]
+
+
 def test_a_store_of_something_else_is_refused(tmp_path):
     from hiersearch.index.store import Store
 
