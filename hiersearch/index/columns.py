@@ -53,7 +53,7 @@ class Column:
     ends_of: str | None = None
     """The count whose pieces end at its values: they ascend, and the last is all of it."""
     every_piece: bool = False
-    """Whether each piece has something in it."""
+    """Whether each piece has something in it; then where pieces begin and end is known by name."""
     sizes_of: str | None = None
     """The count that its values add up to."""
     low: Bound | None = None
@@ -215,8 +215,9 @@ def check_heads(data: Segment, columns: Iterable[Column], counts: Mapping[str, i
         Naming the first array that is missing, or of another type or shape.
     """
     known: Known = dict(counts)
+    names = set(data.names)
     for column in columns:
-        if column.name not in data.names:
+        if column.name not in names:
             raise data.wrong(column.name, "is missing")
         array = data.unchecked(column.name)
         if array.dtype.str not in column.dtypes:
@@ -264,13 +265,12 @@ def check_values(
         if not _is_within(column, values, known):
             raise _broken(data, column, values, known)
         if column.ends_of is not None:
-            begins = begins_of(values)
-            is_sound = bool((_sizes(values, begins) >= int(column.every_piece)).all())
             last = int(values[-1]) if values.size else 0
-            if not is_sound or last != known[column.ends_of]:
+            if not _ascends(values, column.every_piece) or last != known[column.ends_of]:
                 raise _broken(data, column, values, known)
-            known[f"begins of {column.name}"] = begins
-            known[f"lasts of {column.name}"] = values - 1
+            if column.every_piece:
+                known[f"begins of {column.name}"] = begins_of(values)
+                known[f"lasts of {column.name}"] = values - 1
         if column.sizes_of is not None:
             total = int(values.sum(dtype=np.int64))
             if total != known[column.sizes_of]:
@@ -303,6 +303,15 @@ def sound_rows(column: Column, values: NDArray[Any], known: Mapping[str, Any]) -
     return sound
 
 
+def _ascends(ends: NDArray[Any], strictly: bool) -> bool:
+    """Return whether ends ascend from zero, each above the one before where that is asked for."""
+    if not ends.size:
+        return True
+    later, earlier = ends[1:], ends[:-1]
+    pairs = later > earlier if strictly else later >= earlier
+    return bool(ends[0] >= int(strictly) and pairs.all())
+
+
 def _sizes(ends: NDArray[Any], begins: NDArray[Any]) -> NDArray[Any]:
     """Return the sizes of pieces; those of ends that don't ascend are negative."""
     with np.errstate(over="ignore"):
@@ -314,10 +323,10 @@ def _is_within(column: Column, values: NDArray[Any], known: Known) -> bool:
         return True
     low = -math.inf if column.low is None else _bound(column.low, known)
     high = math.inf if column.high is None else _bound(column.high, known)
-    if isinstance(low, np.ndarray) or isinstance(high, np.ndarray):
-        return bool(sound_rows(column, values, known).all())
-    # NaN is neither.
-    return bool(values.min() >= low and values.max() <= high)
+    # NaN is neither above nor below anything.
+    above = values >= low if isinstance(low, np.ndarray) else values.min() >= low
+    below = values <= high if isinstance(high, np.ndarray) else values.max() <= high
+    return bool(above.all() and below.all())
 
 
 def _bound(bound: Bound, known: Mapping[str, Any]) -> Any:

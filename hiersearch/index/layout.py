@@ -19,6 +19,7 @@ from hiersearch.index.columns import (
     PADDING,
     PARTITION_COLUMNS,
     Known,
+    begins_of,
     check_heads,
     check_values,
     chunks_of,
@@ -244,17 +245,25 @@ def _check_codes(data: Segment, arrays: dict[str, NDArray[Any]], frame: Frame) -
     if arrays["squares"].dtype != frame.prefix.dtype:
         what = f"must be of type {frame.prefix.dtype} under the measure of the index"
         raise data.wrong("squares", what)
-    is_code = arrays["tree"] < 0
-    for name, ends, coded in (
-        ("code_ends", arrays["code_ends"], is_code),
-        ("tree_code_ends", arrays["tree_code_ends"], np.True_),
+    has_cuts = bool(arrays["tree_runs"].size)
+    for name, ends in (
+        ("code_ends", arrays["code_ends"]),
+        ("tree_code_ends", arrays["tree_code_ends"]),
     ):
-        sizes = np.diff(ends, prepend=0)
-        sound = np.where(coded, 8 * sizes >= frame.rows, sizes == 0)
-        if not sound.all():
-            row = int(np.argmin(sound))
-            least = -(-frame.rows // 8) if name != "code_ends" or is_code[row] else 0
-            what = f"leaves {sizes[row]} bytes of code to row {row}, must leave at least {least}"
+        sizes = ends - begins_of(ends)
+        if has_cuts and name == "code_ends":
+            # A cut has no code of its own.
+            least = np.where(arrays["tree"] < 0, frame.rows, 0)
+            sound = (8 * sizes >= least) & ((least > 0) | (sizes == 0))
+            row = -1 if sound.all() else int(np.argmin(sound))
+        else:
+            shortest = int(np.argmin(sizes)) if sizes.size else -1
+            row = -1 if shortest < 0 or 8 * sizes[shortest] >= frame.rows else shortest
+        if row >= 0:
+            what = (
+                f"leaves {sizes[row]} bytes to the code of row {row}, which can't be: a code has "
+            )
+            what += f"{frame.rows} bits at least, a cut none"
             raise data.wrong(name, what)
 
 

@@ -80,7 +80,12 @@ BROKEN = [
     (PLAIN, "block_radii", item(0, np.nan), "must be a number and must not be below 0"),
     (PLAIN, "code_ends", item(5, 10**9), "must ascend up to"),
     (PLAIN, "code_ends", item(5, -(10**9)), "must ascend up to"),
-    (PLAIN, "code_ends", item(0, 1), "leaves 1 bytes of code to row 0, must leave at least 2"),
+    (
+        PLAIN,
+        "code_ends",
+        item(0, 1),
+        "leaves 1 bytes to the code of row 0, which can't be: a code has 12 bits",
+    ),
     (PLAIN, "code", lambda a: a[:10], "array 'code_ends'"),
     (PLAIN, "code", lambda a: a[:3], "must have at least 8 rows, has 3"),
     (PLAIN, "code", lambda a: a.astype(np.int64), "must be of type |u1, is <i8"),
