@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hiersearch.index.errors import Damage, DamageError, IndexLockedError
+from hiersearch.index.errors import Damage, DamageError, IndexLockedError, what_it_is
 
 PATIENCE = 60.0
 """Seconds to wait while another process reads or commits, which takes milliseconds."""
@@ -45,7 +45,7 @@ def _check_files(path: Path) -> None:
     for file in (path, journal):
         # Opening a pipe would wait for somebody to write to it.
         if file.exists() and not file.is_file():
-            raise DamageError(Damage(str(file), "is no regular file"))
+            raise DamageError(Damage(str(file), what_it_is(file)))
     for end in FOREIGN_ENDS:
         if os.path.lexists(f"{path}{end}"):
             raise DamageError(Damage(f"{path}{end}", "is not a file of an index"))

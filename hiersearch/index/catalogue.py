@@ -30,7 +30,7 @@ from hiersearch.index._files import new_file, replaced_file, write_all
 from hiersearch.index._lock import FORKING
 from hiersearch.index._sqlite import readable, writable
 from hiersearch.index.catalogue_rows import check_rows, check_schema, read_rows
-from hiersearch.index.errors import Damage, DamageError, FormatError, OvertakenError
+from hiersearch.index.errors import Damage, DamageError, FormatError, OvertakenError, what_it_is
 
 FORMAT_VERSION = 1
 APPLICATION_ID = 0x48534958
@@ -169,7 +169,7 @@ def load(folder: Path, *, whole: bool = True) -> CatalogueState:
     """
     path = folder / CATALOGUE
     if not path.is_file():
-        raise DamageError(Damage(str(path), "is a folder" if path.is_dir() else "is missing"))
+        raise DamageError(Damage(str(path), what_it_is(path)))
     if (folder / JOURNAL).is_dir():
         raise DamageError(Damage(str(folder / JOURNAL), "is a folder"))
     # Read before the catalogue: a commit in between then makes the check older, never newer.
@@ -437,7 +437,7 @@ def read_check(folder: Path) -> Check:
     """
     path = folder / CHECK
     if path.exists() and not path.is_file():
-        raise DamageError(Damage(str(path), "is no regular file"))
+        raise DamageError(Damage(str(path), what_it_is(path)))
     try:
         with open(path, "rb") as file:
             text = file.read(_CHECK_BYTES)

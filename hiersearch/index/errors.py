@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hiersearch._errors import FileFormatError
 
@@ -41,6 +42,13 @@ class Damage:
             places.append(f"bytes {self.start} to {self.stop}")
         where = f" ({', '.join(places)})" if places else ""
         return f"{self.file}: {self.what}{where}"
+
+
+def what_it_is(path: Path) -> str:
+    """Say what lies where a file of an index should be, which is none."""
+    if not path.exists():
+        return "is missing"
+    return "is a folder" if path.is_dir() else "is no regular file"
 
 
 class FormatError(FileFormatError):

@@ -604,9 +604,11 @@ class PartitionIndex:
         workers = os.cpu_count() or 1
         if threads is not None:
             workers = _validate.checked_count(threads, "threads", 1)
+        if not listed:
+            return []
         moment = self._live(where)
         place = self._place_of(device, moment, len(listed))
-        if listed and not place.on_kernels:
+        if not place.on_kernels:
             return self._searched(moment, listed, k, None, approximate, place)
         with ThreadPoolExecutor(workers) as pool:
             return list(
@@ -701,13 +703,13 @@ class PartitionIndex:
         place: Device,
     ) -> list[SearchResult]:
         """Search for some queries: one after the other on the CPU, together on another device."""
+        # Views first: that the grid is the entries' is known before a query is brought to it.
+        views, live = moment.views, moment.live
+        asked = Asked.all_of(queries, self._frame, k, radius)
         if not moment.n_entries:
             raise ValueError(
                 f"index must hold an entry to be searched, got an empty one: {self.path}"
             )
-        # Views first: that the grid is the entries' is known before a query is brought to it.
-        views, live = moment.views, moment.live
-        asked = Asked.all_of(queries, self._frame, k, radius)
         proposer = self._proposer_of(views)
         for one in asked:
             one.count_entries(views, live)

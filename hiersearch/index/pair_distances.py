@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index._join_kernels import pair_overlaps
 from hiersearch.index.ids import Id
-from hiersearch.index.layout import LARGEST_TABLE, View
+from hiersearch.index.layout import LARGEST_TABLE, View, unsound_bytes
 from hiersearch.index.packing import Frame
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery
@@ -156,7 +156,7 @@ class Entries:
         if len(parts) == 1:
             return parts[0]
         before = np.cumsum([0, *(part.starts.size for part in parts[:-1])])
-        return RunArrays(
+        return RunArrays._unchecked(
             self.frame.grid,
             np.concatenate([part.starts for part in parts]),
             np.concatenate([part.labels for part in parts]),
@@ -176,8 +176,10 @@ def _runs_with_cuts(view: View, rows: NDArray[np.int32]) -> RunArrays:
     starts, labels = (np.split(a, found.ends[:-1]) for a in (found.starts, found.labels))
     for i in cuts:
         partition = view.partition(int(rows[i]), labelled=False)
+        if partition.n_regions != int(view.arrays["n_regions"][rows[i]]):
+            raise unsound_bytes(view.file, f"the cut of entry {rows[i]}", "altitude")
         starts[i], labels[i] = partition.run_starts, partition.run_labels
-    return RunArrays(
+    return RunArrays._unchecked(
         found.grid,
         np.concatenate(starts),
         np.concatenate(labels),

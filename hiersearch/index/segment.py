@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.index.errors import Damage, DamageError
+from hiersearch.index.errors import Damage, DamageError, what_it_is
 from hiersearch.index.segment_head import ArrayHead, Head, damaged, read_head
 from hiersearch.index.segment_writer import CRC
 
@@ -268,7 +268,7 @@ class Segment:
 def _file_bytes(path: Path) -> memoryview:
     # Opening a pipe would wait for somebody to write to it.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise DamageError(Damage(str(path), "is no regular file"))
+        raise DamageError(Damage(str(path), what_it_is(path)))
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= SMALL:

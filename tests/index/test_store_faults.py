@@ -325,7 +325,8 @@ def test_a_catalogue_that_can_not_grow_leaves_the_store_as_it_was(tmp_path, monk
 
         def without_space(*arguments, **options):
             connection = connect(*arguments, **options)
-            connection.execute("PRAGMA max_page_count = 1")  # as many as there are
+            if arguments[0] != ":memory:":
+                connection.execute("PRAGMA max_page_count = 1")  # as many as there are
             return connection
 
         with monkeypatch.context() as patched:

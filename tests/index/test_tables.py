@@ -166,16 +166,16 @@ def test_a_condition_on_a_key_that_deep_metadata_lack_is_answered(folder):
 
 
 def test_search_many_asks_for_the_condition_once(folder, monkeypatch):
-    from hiersearch.index.store import Store
+    from hiersearch.index import index as index_module
 
     asked = []
-    where = Store.where
+    selected = index_module.selected
 
-    def counted(store, condition):
+    def counted(condition, segments):
         asked.append(condition)
-        return where(store, condition)
+        return selected(condition, segments)
 
-    monkeypatch.setattr(Store, "where", counted)
+    monkeypatch.setattr(index_module, "selected", counted)
     with PartitionIndex.open(folder) as index:
         queries = [np.zeros(GRID, int)] * 7
         found = index.search_many(queries, 3, where={"k": {"<": 3}}, threads=2)
