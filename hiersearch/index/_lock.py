@@ -192,7 +192,9 @@ class WriterLock:
             self._close()
 
     def __del__(self) -> None:
-        self.release()
+        # At the end of the interpreter nothing can be imported, and the system lets go by itself.
+        with contextlib.suppress(ImportError):
+            self.release()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

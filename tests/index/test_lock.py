@@ -308,3 +308,14 @@ def test_an_index_works_without_what_only_some_systems_have(path):
     ], found.stderr
     # And what was written there is read here.
     assert list(Store.open(path).ids()) == ["moved"]
+
+
+def test_a_program_that_ends_with_an_open_writer_says_nothing_of_it(store, path):
+    store.close()
+    code = f"from hiersearch.index.store import Store\nkept = Store.open({str(path)!r}, True)\n"
+    code += "kept.itself = kept\n"  # only the end of the interpreter lets go of it
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stderr == ""
+    Store.open(path, writable=True).close()
