@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hiersearch.cli.console import write_json
+from hiersearch.cli.console import warn, write_json
 from hiersearch.cli.errors import SOME_FAILED, UsageError, print_failed
 from hiersearch.cli.options import (
     ACTIVATIONS,
@@ -112,6 +112,9 @@ def refine(
     steps = None if offsets is None else inputs.parsed_offsets(offsets)
     job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device, key)
     summary: dict[str, Any] = refine_all(tasks, destination, job, quiet=as_json)
+    of_images = summary.get("images", [summary])
+    if ignore is not None and not any(one["ignored_pixels"] for one in of_images):
+        warn(f"no pixel has the label {ignore} of --ignore in {truth}")
     if as_json:
         write_json(summary)
     else:

@@ -255,7 +255,10 @@ def _refine_one(task: Task, job: Job) -> dict[str, Any]:
             when: _scores(labels, goal, job, job.finds_instances(channels))
             for when, labels in (("before", before), ("after", found.labels))
         }
-    return _write(task, pixels, before, found, job, scores, seconds)
+    ignored = None
+    if goal is not None and job.ignore is not None:
+        ignored = int(np.count_nonzero(goal == job.ignore))
+    return _write(task, pixels, before, found, job, scores, seconds, ignored)
 
 
 # --- soft outputs ---------------------------------------------------------------------------
@@ -392,6 +395,7 @@ def _write(
     job: Job,
     scores: dict[str, Any] | None,
     seconds: dict[str, float],
+    ignored: int | None,
 ) -> dict[str, Any]:
     """Write the files of one image; return the summary."""
     from hiersearch.plots import save_picture
@@ -431,6 +435,8 @@ def _write(
             "seconds": {step: round(value, 6) for step, value in seconds.items()},
             "files": {key: str(folder / name) for key, name in names.items()},
         }
+        if ignored is not None:
+            summary["ignored_pixels"] = ignored
         if scores is not None:
             summary["scores"] = scores
         task.destination.write_record(stage, summary)

@@ -63,6 +63,19 @@ def test_scores_before_and_after_are_those_of_the_label_maps(folder):
         assert part in table.stdout
 
 
+def test_a_label_to_ignore_that_is_not_there_is_said(folder):
+    arguments = ("refine", "image.png", *CLASSES, "--truth", "truth.png", "--json", "--ignore")
+    there = run(*arguments, 1)
+    assert there.stderr == ""
+    truth = read_label_map("truth.png")
+    assert parsed(there)["ignored_pixels"] == np.count_nonzero(truth == 1) > 0
+    absent = run(*arguments, 77)
+    assert absent.stderr == (
+        "hiersearch: warning: no pixel has the label 77 of --ignore in truth.png\n"
+    )
+    assert parsed(absent)["ignored_pixels"] == 0
+
+
 def test_instances_are_scored_as_instances(folder):
     image, _ = scene()
     truth = np.where(image == 200, 3, np.where(image == 220, 8, 0))
