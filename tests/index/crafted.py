@@ -130,7 +130,8 @@ def rewrite_segment(
     head += struct.pack("<I", zlib.crc32(head))
     path.write_bytes(head + data[HEADER.size : table_at] + text + checksums)
     n_bytes, checksum = path.stat().st_size, fields[6]
-    with altered_rows(folder) as rows:
+    # Another alteration may have taken the table away.
+    with altered_rows(folder) as rows, contextlib.suppress(sqlite3.OperationalError):
         rows.execute(
             "UPDATE segments SET bytes = ?, checksum = ? WHERE number = ?",
             (n_bytes, checksum, number),
