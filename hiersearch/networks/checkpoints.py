@@ -81,11 +81,9 @@ def write_checkpoint(path: str | os.PathLike[str], identity: Identity, standing:
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Say whether a file is a checkpoint of a training, whichever."""
-    import torch
-
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # pickle, zip, EOF, Unicode and runtime errors alike
+        content = torch_content(path)
+    except (OSError, ValueError):
         return False
     return isinstance(content, Mapping) and content.get("format") == CHECKPOINT_FORMAT
 

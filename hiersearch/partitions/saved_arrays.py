@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._errors import MissingExtraError
-from hiersearch.partitions.torch_files import check_records, check_tensors
+from hiersearch.partitions.torch_files import check_records, check_tensors, is_torchscript
 
 KEYED = (".npz", ".pt", ".pth")
 """Endings of the files that may hold several arrays, each with a name."""
@@ -183,11 +183,7 @@ def _loaded(file: Path) -> Any:
     """Load a file of torch without running what it may hold; torch's own words advise to run it."""
     import torch
 
-    names = []
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    if any(name.endswith("/constants.pkl") or name == "constants.pkl" for name in names):
+    if is_torchscript(file):
         raise ValueError("it is a network (TorchScript), not its output: give it as --network")
     check_records(file)
     try:
