@@ -86,7 +86,7 @@ def guided_filter(setting: tuple[int, float]) -> Method:
 
 
 def ours(method: Any = None, **options: Any) -> Method:
-    from hiersearch.refine.pipeline import refine
+    from hiersearch.refinement.pipeline import refine
 
     def run(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> Labels:
         return refine(

@@ -35,7 +35,7 @@ def errors(truth: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
 
 def objects_table() -> Table:
     from hiersearch import build_hierarchy
-    from hiersearch.refine.objects import objects
+    from hiersearch.refinement.objects import objects
 
     volume = em_volume()
     truth, fragments = volume["ground_truth"], volume["fragments"]
@@ -95,9 +95,9 @@ def merging_case(channels: int = 12) -> tuple[NDArray[np.int32], dict[str, Any]]
 
 
 def merging_times() -> Table:
-    from hiersearch.refine.constraints import constrained_leaves
-    from hiersearch.refine.merging_problem import merging_problem
-    from hiersearch.refine.metric_merging import _merged, metric_merging
+    from hiersearch.refinement.constraints import constrained_leaves
+    from hiersearch.refinement.merging_problem import merging_problem
+    from hiersearch.refinement.metric_merging import _merged, metric_merging
 
     labels, cases = merging_case()
     table = Table(

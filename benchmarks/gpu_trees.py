@@ -34,7 +34,7 @@ def tables(device: str) -> list[Table]:
 def _trees() -> dict[str, Any]:
     """Return the hierarchies of the photo: of superpixels, and of pixels by single linkage."""
     from hiersearch.hierarchy.build import build_hierarchy
-    from hiersearch.refine.tree_voting import image_tree
+    from hiersearch.refinement.tree_voting import image_tree
 
     superpixels = build_hierarchy(photo(), superpixels=slic(4000), linkage="average")
     return {"superpixels": superpixels, "pixels": image_tree(photo(), photo().shape[:2])[0]}
@@ -50,8 +50,8 @@ def _name(device: str) -> str:
 
 def _costs(device: str) -> Table:
     from hiersearch.device.choice import resolved
-    from hiersearch.device.trees import DeviceTree, Target, metric_costs
     from hiersearch.hierarchy.costs import region_costs
+    from hiersearch.hierarchy.device_trees import DeviceTree, Target, metric_costs
     from hiersearch.partitions import SoftPartition
 
     table = Table(
@@ -128,7 +128,7 @@ def _sweeps(device: str) -> Table:
 
 
 def _voting(device: str) -> Table:
-    from hiersearch.refine.tree_voting import image_tree, tree_voting
+    from hiersearch.refinement.tree_voting import image_tree, tree_voting
 
     table = Table(
         f"Tree voting, 512 × 512, {VOTING_CHANNELS} channels, on {_name(device)} (ms)",

@@ -150,9 +150,9 @@ def _windows(folder: Path) -> Table:
 
 def _candidates(index, radius: float) -> int:
     """Count the pairs of entries whose distance cannot be told to be beyond a radius."""
-    from hiersearch.index.answering import raised
-    from hiersearch.index.copies import first_copies
-    from hiersearch.index.joining import TileJoin
+    from hiersearch.index.search.answering import raised
+    from hiersearch.index.search.copies import first_copies
+    from hiersearch.index.search.joining import TileJoin
 
     entries = index._entries()
     distinct = entries.live & (first_copies(entries) == np.arange(entries.n))

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Table
-from tests.index import tracing
-from tests.index.damages import damage_files
-from tests.index.faults import Findings, Model, after, kill_writers, operation, resolved
-from tests.index.full_disks import FAILING, fail_calls, limit_sizes
-from tests.index.isolation import Crash, outcomes
-from tests.index.power_losses import lose_power
-from tests.index.unlocked import write_at_once
+from tests.index.faults import tracing
+from tests.index.faults.damages import damage_files
+from tests.index.faults.full_disks import FAILING, fail_calls, limit_sizes
+from tests.index.faults.isolation import Crash, outcomes
+from tests.index.faults.killing import Findings, Model, after, kill_writers, operation, resolved
+from tests.index.faults.power_losses import lose_power
+from tests.index.faults.unlocked import write_at_once
 
 RACES = ("create", "add", "compact", "fork", "threads", "lockless")
 
@@ -167,7 +167,7 @@ class Raced(Findings):
 
 
 def race(kind: str, rounds: int, seed: int) -> Findings:
-    from tests.index.races import race_rounds
+    from tests.index.faults.races import race_rounds
 
     with tempfile.TemporaryDirectory() as folder:
         races = race_rounds(kind, rounds, seed, Path(folder))
@@ -186,7 +186,7 @@ class Crafted(Findings):
 
 
 def craft(trials: int, seed: int) -> Findings:
-    from tests.index.crafted import crafted, exercised, sound_folder
+    from tests.index.faults.crafted import crafted, exercised, sound_folder
 
     found = Crafted()
     with tempfile.TemporaryDirectory() as scratch:

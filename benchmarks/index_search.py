@@ -238,8 +238,8 @@ def _peers(entries, asked) -> Table:
 
 def _tile_vectors(partitions):
     """Pair sums of the middle level as float32 vectors, whose L1 distance is below ρ."""
-    from hiersearch.index.packing import FINEST, MIDDLE, Frame
-    from hiersearch.index.queries import _triangle
+    from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame
+    from hiersearch.index.search.queries import _triangle
 
     frame = Frame(GRID, None)
     vectors = []
@@ -416,7 +416,7 @@ def _usearch_exact(entries, arrays):
 
 def _hostile(folder: Path) -> Table:
     """Where no bound helps: label maps of noise, all about equally far from each other."""
-    from hiersearch.index.queries import index_query
+    from hiersearch.index.search.queries import index_query
     from hiersearch.partitions import Partition
 
     rng = np.random.default_rng(0)

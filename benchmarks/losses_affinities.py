@@ -42,7 +42,7 @@ from hiersearch.evaluation.scores import COMMON_THRESHOLDS
 from hiersearch.networks import Network, TrainingSettings, train
 from hiersearch.networks.channels import seams
 from hiersearch.partitions.files import read_label_map, read_plain_image
-from hiersearch.refine.objects import _without_small_holes, objects
+from hiersearch.refinement.objects import _without_small_holes, objects
 
 Labels = NDArray[np.integer[Any]]
 

@@ -80,15 +80,15 @@ def crf_components(case: NucleiCase, weight: float, reach: float, contrast: floa
 
 
 def ours(case: NucleiCase) -> NDArray[Any]:
-    """`hiersearch.refine.objects` with its defaults."""
-    from hiersearch.refine.objects import objects
+    """`hiersearch.refinement.objects` with its defaults."""
+    from hiersearch.refinement.objects import objects
 
     return objects(case.image, case.probabilities).labels
 
 
 def perfectly_merged(case: NucleiCase) -> NDArray[Any]:
     """Fine basins of ours, each given to the nucleus that holds most of it: what merging can do."""
-    from hiersearch.refine.objects import _from_three
+    from hiersearch.refinement.objects import _from_three
 
     basins = _from_three(case.probabilities, 0.65, 1.0)[1]
     numbers = np.unique(case.truth, return_inverse=True)[1].reshape(case.truth.shape)

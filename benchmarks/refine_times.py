@@ -35,7 +35,7 @@ def scene(
 
 def _against_crf() -> Table:
     from benchmarks.class_maps import dense_crf
-    from hiersearch.refine.tree_voting import tree_voting
+    from hiersearch.refinement.tree_voting import tree_voting
 
     image, soft = scene((360, 480), 3)
     by_crf = dense_crf((40, 8, 5))
@@ -70,7 +70,7 @@ def _against_crf() -> Table:
 
 
 def _growth() -> Table:
-    from hiersearch.refine.tree_voting import tree_voting
+    from hiersearch.refinement.tree_voting import tree_voting
 
     table = Table(
         f"tree_voting, 1 tree, 1 step, {CHANNELS} channels, one core",

@@ -30,7 +30,7 @@ from hiersearch.evaluation import average_precision, mean_average_precision
 from hiersearch.evaluation.class_maps import class_confusion, iou_of_confusion
 from hiersearch.networks import Network, Progress, TrainingSettings, read_labelled_images, train
 from hiersearch.networks.channels import CHANNELS, OBJECT_CHANNELS, three_classes
-from hiersearch.networks.settings import LOSSES
+from hiersearch.networks.training.settings import LOSSES
 from hiersearch.partitions.files import read_label_map, read_plain_image
 
 Labels = NDArray[np.int32]

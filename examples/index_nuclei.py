@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hiersearch.index.collections import Collection
-from hiersearch.index.entries import Entry
+from hiersearch.index.formats.collections import Collection
+from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
 from hiersearch.plots import DuplicatePair, Panel, contact_sheet, duplicates_sheet, save_figure
 

@@ -18,7 +18,7 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 
 from hiersearch import build_hierarchy
 from hiersearch.plots import image_picture, overlay, save_figure, shown_slice
-from hiersearch.refine.objects import objects
+from hiersearch.refinement.objects import objects
 
 CROP = Path(__file__).resolve().parent.parent / "tests" / "data" / "em-crop.npz"
 

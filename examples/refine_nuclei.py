@@ -14,7 +14,7 @@ from hiersearch.evaluation import average_precision, boundary_iou, class_iou, fo
 from hiersearch.networks import nuclei_network, nuclei_target
 from hiersearch.plots import save_picture
 from hiersearch.plots.refinement import refinement_picture
-from hiersearch.refine.pipeline import refine
+from hiersearch.refinement.pipeline import refine
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,7 +40,7 @@ from hiersearch.hierarchy.watershed import watershed_tree
 from hiersearch.metric import contingency_table
 from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions import Affinities, Memberships
-from hiersearch.refine import metric_merging
+from hiersearch.refinement import metric_merging
 
 HOSTILE = (
     *(-(2**63), -(2**32), -(2**31) - 1, -(2**31), -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13),

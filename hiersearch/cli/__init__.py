@@ -16,7 +16,7 @@ from hiersearch.cli.compare import compare
 from hiersearch.cli.console import print_aside, warn
 from hiersearch.cli.demo import demo
 from hiersearch.cli.errors import BAD_INPUT, PlainErrors
-from hiersearch.cli.index import index
+from hiersearch.cli.index.commands import index
 from hiersearch.cli.match import match
 from hiersearch.cli.refine import refine
 from hiersearch.cli.train import train

@@ -11,10 +11,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from hiersearch._errors import DoubtfulInputWarning, MissingExtraError
 from hiersearch.cli import signals
 from hiersearch.cli.console import ReaderGone, print_aside, warn
 from hiersearch.cli.names import shown
+from hiersearch.errors import DoubtfulInputWarning, MissingExtraError
 
 SOME_FAILED = 1
 """Exit code where some of several inputs failed, and the others were done."""

@@ -23,11 +23,11 @@ from hiersearch.cli.outputs import Destination, input_files
 from hiersearch.partitions import SoftPartition
 from hiersearch.partitions.files import read_plain_image, write_atomically, write_label_map
 from hiersearch.partitions.soft import Affinities, Memberships, pair_slices
-from hiersearch.refine.pipeline import refine
+from hiersearch.refinement.pipeline import refine
 
 if TYPE_CHECKING:
     from hiersearch.networks import Network
-    from hiersearch.refine.refinement import Refinement
+    from hiersearch.refinement.refinement import Refinement
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 SOFT_OUTPUTS = (".npy", ".npz", ".pt", ".png", ".tif", ".tiff")

@@ -160,7 +160,7 @@ def _check(channels: str | None, loss: str | None, out: Path | None, threads: in
 
 def _checked_model(data: Path, out: Path | None) -> Path:
     """Return where the network goes, if it can be written, before any work is done."""
-    from hiersearch.networks.trained import checked_model_path
+    from hiersearch.networks.training.result import checked_model_path
 
     model = Path(f"{data.resolve().name}-network.pt") if out is None else out
     try:
@@ -199,7 +199,7 @@ def _checked_destination(
     )
     destination.check([model.name, _picture(model).name, _record(model).name])
     if resume is False and not force and os.path.lexists(checkpoint):
-        from hiersearch.networks.checkpoints import is_checkpoint
+        from hiersearch.networks.training.checkpoints import is_checkpoint
 
         if not is_checkpoint(checkpoint):
             raise UsageError(
@@ -234,7 +234,7 @@ def _trained(
 ) -> "Training":
     """Train; when interrupted, say how to go on."""
     # First what says which extra to install, where torch is missing.
-    from hiersearch.networks.training import train as train_network
+    from hiersearch.networks.training.loop import train as train_network
 
     import torch  # isort: skip
 
@@ -320,7 +320,7 @@ def _written(
 
 
 def _print(summary: dict[str, Any], done: "Training") -> None:
-    from hiersearch.networks.validation import SCORES
+    from hiersearch.networks.training.validation import SCORES
 
     names = SCORES[done.settings.channels] if done.held_out else {}
     rows = [

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hiersearch._errors import MissingExtraError
+from hiersearch.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import torch

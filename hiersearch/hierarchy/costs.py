@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch._sealed import Sealed, private
-from hiersearch.device import trees
 from hiersearch.device.choice import Device, Work, resolved
 from hiersearch.hierarchy import _cost_kernels as kernels
 from hiersearch.hierarchy import _tree_kernels as tree_kernels
+from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
 from hiersearch.partitions.partition import Partition
@@ -109,8 +109,8 @@ def region_costs(
         λ times the mean probability that pixels give to other classes is added to the distance.
         Needs a soft target whose channels are classes (dense, or read as classes).
     device : {"cpu", "cuda", "cuda:N", "auto"}
-        What sums the target up the tree; see :mod:`hiersearch.device.trees`. Affinities are summed
-        on the CPU in any case.
+        What sums the target up the tree; see :mod:`hiersearch.hierarchy.device_trees`. Affinities
+        are summed on the CPU in any case.
 
     Returns
     -------

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.device import trees
 from hiersearch.device.choice import resolved
 from hiersearch.hierarchy import _cut_kernels as kernels
+from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy._tree_kernels import running_maximum, topmost
 from hiersearch.hierarchy.costs import RegionCosts, forbidden_nodes, region_costs
 from hiersearch.hierarchy.tree import MergeTree

@@ -18,28 +18,28 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.device.choice import Device, resolved
 from hiersearch.device.choice import Work as DeviceWork
+from hiersearch.errors import Damage, MergingWarning
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.index import repairing, writing
-from hiersearch.index.answering import Asked, Live
-from hiersearch.index.columns import kind_of
-from hiersearch.index.conditions import Condition, selected
-from hiersearch.index.device_search import DeviceSearch
-from hiersearch.index.device_work import search_work
-from hiersearch.index.duplicates import duplicate_groups, duplicate_pairs
-from hiersearch.index.entries import Entry
-from hiersearch.index.errors import Damage, MergingWarning
-from hiersearch.index.ids import checked_id
-from hiersearch.index.layout import View
-from hiersearch.index.packing import Frame
-from hiersearch.index.pair_distances import Entries
-from hiersearch.index.proposals import FaissProposer, faiss_module
-from hiersearch.index.repairing import Repair
-from hiersearch.index.resident import HeldViews
-from hiersearch.index.results import DuplicateGroup, Pair, SearchResult, id_key
-from hiersearch.index.search import Search
-from hiersearch.index.settings import frame_of, settings_of
-from hiersearch.index.snapshot import StoredSegment, find_many
-from hiersearch.index.store import Store
+from hiersearch.index.bounds.packing import Frame
+from hiersearch.index.formats.entries import Entry
+from hiersearch.index.search.answering import Asked, Live
+from hiersearch.index.search.device_search import DeviceSearch
+from hiersearch.index.search.device_work import search_work
+from hiersearch.index.search.duplicates import duplicate_groups, duplicate_pairs
+from hiersearch.index.search.pair_distances import Entries
+from hiersearch.index.search.proposals import FaissProposer, faiss_module
+from hiersearch.index.search.resident import HeldViews
+from hiersearch.index.search.results import DuplicateGroup, Pair, SearchResult, id_key
+from hiersearch.index.search.search import Search
+from hiersearch.index.segments import repairing, writing
+from hiersearch.index.segments.columns import kind_of
+from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.repairing import Repair
+from hiersearch.index.segments.settings import frame_of, settings_of
+from hiersearch.index.store.conditions import Condition, selected
+from hiersearch.index.store.ids import checked_id
+from hiersearch.index.store.snapshot import StoredSegment, find_many
+from hiersearch.index.store.store import Store
 from hiersearch.metric.queries import PartitionLike, as_hard
 from hiersearch.partitions.partition import Partition, as_measure
 
@@ -524,13 +524,13 @@ class PartitionIndex:
             How many; where there are fewer, all are returned, and ``complete`` is False.
         where : mapping, optional
             Metadata condition: the nearest *among those*. See
-            :mod:`hiersearch.index.conditions`.
+            :mod:`hiersearch.index.store.conditions`.
         approximate : bool
             Look only where the answer is likely to be; then ``exact`` is False.
         device : {"cpu", "cuda", "cuda:N", "auto"}
             What does the work; the answer is the same. "auto" takes the GPU where that looks
-            faster. See :mod:`hiersearch.index.device_search`; :meth:`search_many` is what keeps a
-            GPU busy.
+            faster. See :mod:`hiersearch.index.search.device_search`; :meth:`search_many` is what
+            keeps a GPU busy.
 
         Returns
         -------
@@ -549,7 +549,7 @@ class PartitionIndex:
 
         Notes
         -----
-        See :mod:`hiersearch.index.search`. A query of affinities has no bounds: it scans.
+        See :mod:`hiersearch.index.search.search`. A query of affinities has no bounds: it scans.
         """
         k = _validate.checked_count(k, "k", 1)
         moment = self._live(where)

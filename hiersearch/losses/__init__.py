@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hiersearch._errors import MissingExtraError
+from hiersearch.errors import MissingExtraError
 
 try:
     import torch as _torch  # noqa: F401

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hiersearch._errors import DoubtfulInputWarning
 from hiersearch._validate import checked_choice
+from hiersearch.errors import DoubtfulInputWarning
 from hiersearch.partitions.soft import SUM_TOLERANCE
 
 REDUCTIONS = ("mean", "sum", "none")

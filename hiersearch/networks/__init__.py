@@ -1,21 +1,21 @@
 """Networks that turn images into probabilities: the shipped one, loaded ones, and trained ones.
 
 Importing this package needs no torch; :mod:`hiersearch.networks.unet` and
-:mod:`hiersearch.networks.training` do, and `train` is imported when it is first used.
+:mod:`hiersearch.networks.training.loop` do, and `train` is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from hiersearch._errors import NetworkError
-from hiersearch.networks.labelled import LabelledImages, read_labelled_images
+from hiersearch.errors import NetworkError
 from hiersearch.networks.loading import load_network, nuclei_network
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
 from hiersearch.networks.objects import nuclei_target
-from hiersearch.networks.settings import TrainingSettings
-from hiersearch.networks.trained import Progress, Training
+from hiersearch.networks.training.labelled import LabelledImages, read_labelled_images
+from hiersearch.networks.training.result import Progress, Training
+from hiersearch.networks.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from hiersearch.networks.training import train
+    from hiersearch.networks.training.loop import train
 
 __all__ = [
     "ACTIVATIONS",
@@ -37,7 +37,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import torch only for what trains with it."""
     if name == "train":
-        from hiersearch.networks.training import train
+        from hiersearch.networks.training.loop import train
 
         return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

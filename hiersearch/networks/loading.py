@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch import _validate
-from hiersearch._errors import FileFormatError, MissingExtraError, NetworkError
+from hiersearch.errors import FileFormatError, MissingExtraError, NetworkError
 from hiersearch.networks.channels import OBJECT_CHANNELS
 from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
@@ -28,7 +28,7 @@ from hiersearch.networks.models import (
     parsed_header,
 )
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
-from hiersearch.networks.settings import MOST_WIDTHS
+from hiersearch.networks.training.settings import MOST_WIDTHS
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch._errors import DoubtfulInputWarning, NetworkError
+from hiersearch.errors import DoubtfulInputWarning, NetworkError
 from hiersearch.networks.images import MOST_PADDING, Float32, extended, image_batch
 from hiersearch.partitions.soft import READINGS, SUM_TOLERANCE, SoftPartition
 
 if TYPE_CHECKING:
-    from hiersearch.refine.refinement import Refinement
+    from hiersearch.refinement.refinement import Refinement
 
 NETWORK_READINGS = (*READINGS, "objects")
 """What a network's channels can mean; "objects": background, interior and boundary."""
@@ -209,7 +209,7 @@ class Network:
         Parameters
         ----------
         image : array, shape (H, W), with or without a last axis of channels
-            As :func:`~hiersearch.refine.pipeline.refine` takes it.
+            As :func:`~hiersearch.refinement.pipeline.refine` takes it.
         probabilities : float array, shape (k, H, W)
             What calling the network gave.
         method : str or sequence of str, optional
@@ -227,7 +227,7 @@ class Network:
         ValueError, TypeError
             If it is not known what the channels mean, and as `refine`.
         """
-        from hiersearch.refine.pipeline import refine
+        from hiersearch.refinement.pipeline import refine
 
         reading = self._known_reading()
         if reading != "affinities":

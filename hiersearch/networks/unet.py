@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from hiersearch._errors import MissingExtraError
+from hiersearch.errors import MissingExtraError
 
 try:
     import torch

@@ -1,6 +1,6 @@
 """Reading images, label maps and probabilities from files; writing label maps.
 
-A file that is not what it is given for raises :class:`~hiersearch._errors.FileFormatError` in
+A file that is not what it is given for raises :class:`~hiersearch.errors.FileFormatError` in
 one sentence that names it. Nothing is ever unpickled. What is written appears whole or not at
 all.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hiersearch import _validate
-from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch.errors import FileFormatError, MissingExtraError
 from hiersearch.partitions import rasters
 from hiersearch.partitions.saved_arrays import KEYED, read_npy, read_npz, read_tensor
 from hiersearch.partitions.tiff import has_alpha, read_tiff_image, read_tiff_labels

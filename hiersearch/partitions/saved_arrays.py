@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch._errors import MissingExtraError
+from hiersearch.errors import MissingExtraError
 from hiersearch.partitions.torch_files import check_records, check_tensors, is_torchscript
 
 KEYED = (".npz", ".pt", ".pth")

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from hiersearch._errors import MissingExtraError
+from hiersearch.errors import MissingExtraError
 from hiersearch.partitions.rasters import ORIENTATION, check_size, several_channels, upright
 
 # Values of the tag PhotometricInterpretation.

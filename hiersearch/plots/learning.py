@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from hiersearch.networks.validation import SCORES
+from hiersearch.networks.training.validation import SCORES
 from hiersearch.plots.curve import DETAIL_SIZE, DPI, NAME_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hiersearch.networks.trained import Training
+    from hiersearch.networks.training.result import Training
 
 _TICK_SIZE = 9.0
 # Okabe and Ito's blue, vermillion and green: apart in lightness, too.

@@ -18,7 +18,7 @@ from benchmarks.index_faults import (
     planned,
     run,
 )
-from tests.index import tracing
+from tests.index.faults import tracing
 
 needs_traces = pytest.mark.skipif(
     tracing.missing() is not None, reason=f"system calls can't be traced: {tracing.missing()}"

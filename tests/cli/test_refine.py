@@ -8,7 +8,7 @@ from PIL import Image
 
 from hiersearch.evaluation import boundary_iou, class_iou
 from hiersearch.partitions.files import read_label_map
-from hiersearch.refine.pipeline import METHODS, refine
+from hiersearch.refinement.pipeline import METHODS, refine
 from tests.cli.running import HEIGHT, WIDTH, parsed, refused, run, scene, write_labels, write_scene
 
 CLASSES = ("--soft", "soft.npy", "--reading", "classes")

@@ -176,7 +176,7 @@ def test_training_keeps_what_was_done(folder):
     from PIL import Image
 
     from tests.cli.running import write_labels
-    from tests.networks.small_training import squares
+    from tests.networks.training.small_training import squares
 
     (folder / "cells").mkdir()
     for number, (image, labels) in enumerate(zip(*squares(), strict=True)):

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from hiersearch.networks import TrainingSettings, load_network  # noqa: E402
 from tests.cli.running import parsed, refused, run, write_labels  # noqa: E402
-from tests.networks.small_training import squares  # noqa: E402
+from tests.networks.training.small_training import squares  # noqa: E402
 
 TINY = ("--widths", "4,6", "--batch", 2, "--crop", 16, "--every", 4, "--validation", 0.25)
 QUICK = (*TINY, "--steps", 4)

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from hiersearch._errors import MissingExtraError
 from hiersearch.device import choice
 from hiersearch.device.choice import Device, Work, pays, resolved
+from hiersearch.errors import MissingExtraError
 
 HUGE = Work(cpu_seconds=100.0, bytes_sent=1e6, bytes_moved=1e9)
 TINY = Work(cpu_seconds=1e-4, bytes_sent=1e3, bytes_moved=1e4)

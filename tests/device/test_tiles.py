@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hiersearch.device.choice import resolved
 from hiersearch.device.tiles import SoftTiles, TileRows, soft_tile_bounds, tile_distances
-from hiersearch.index import _search_kernels, _tile_kernels
+from hiersearch.index.bounds import _search_kernels, _tile_kernels
 from tests.device.places import DEVICES, QUICK
 
 everywhere = pytest.mark.parametrize("device", DEVICES)

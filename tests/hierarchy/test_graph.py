@@ -14,7 +14,7 @@ from hiersearch.hierarchy.agglomerate import agglomerate, pixel_tree
 from hiersearch.hierarchy.graph import RegionGraph, compact_labels, numbers_of, region_graph
 from hiersearch.hierarchy.watershed import watershed_tree
 from hiersearch.partitions import SoftPartition
-from hiersearch.refine.metric_merging import metric_merging
+from hiersearch.refinement.metric_merging import metric_merging
 
 GRIDS = st.one_of(
     st.tuples(st.integers(1, 6), st.integers(1, 6)),

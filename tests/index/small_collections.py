@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from hiersearch import SoftPartition, distance
-from hiersearch.index.entries import Entry
+from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
-from hiersearch.index.results import id_key
+from hiersearch.index.search.results import id_key
 
 GRIDS = ((5, 7), (1, 9), (13, 1), (12, 18), (17, 23), (3, 4, 5), (2, 9, 11))
 """Grids that tiles fit and grids that they don't."""

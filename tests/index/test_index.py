@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hiersearch import Partition
+from hiersearch.errors import FormatError, IndexLockedError, MergingWarning
 from hiersearch.hierarchy.build import build_hierarchy
-from hiersearch.index import catalogue
-from hiersearch.index.conditions import selected
-from hiersearch.index.entries import Entry
-from hiersearch.index.errors import FormatError, IndexLockedError, MergingWarning
+from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
-from hiersearch.index.segment import Segment
-from hiersearch.index.store import Store
+from hiersearch.index.store import catalogue
+from hiersearch.index.store.conditions import selected
+from hiersearch.index.store.segment import Segment
+from hiersearch.index.store.store import Store
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -399,7 +399,7 @@ def test_after_the_largest_integer_there_is_no_automatic_id(tmp_path):
 
 
 def test_a_store_of_something_else_is_refused(tmp_path):
-    from hiersearch.index.store import Store
+    from hiersearch.index.store.store import Store
 
     Store.create(tmp_path / "store", {"grid": "none"}).close()
     with pytest.raises(

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hiersearch._errors import DoubtfulInputWarning, MissingExtraError  # noqa: E402
+from hiersearch.errors import DoubtfulInputWarning, MissingExtraError  # noqa: E402
 from hiersearch.losses import PartitionMetricLoss, partition_metric_loss  # noqa: E402
 from hiersearch.losses.partition_metric import FORMS  # noqa: E402
 

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hiersearch._errors import FileFormatError, MissingExtraError  # noqa: E402
 from hiersearch.data import demo_image, demo_labels  # noqa: E402
+from hiersearch.errors import FileFormatError, MissingExtraError  # noqa: E402
 from hiersearch.networks import NetworkError, load_network, nuclei_network  # noqa: E402
 from hiersearch.networks.loading import trained_header  # noqa: E402
 from hiersearch.networks.models import ModelHeader, write_model  # noqa: E402

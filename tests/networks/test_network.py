@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from hiersearch._errors import DoubtfulInputWarning
+from hiersearch.errors import DoubtfulInputWarning
 from hiersearch.networks import Network, NetworkError
 
 IMAGE = np.random.default_rng(0).random((6, 7), dtype=np.float32)

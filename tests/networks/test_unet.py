@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hiersearch._errors import MissingExtraError  # noqa: E402
+from hiersearch.errors import MissingExtraError  # noqa: E402
 from hiersearch.networks.unet import SmallUNet, standardise  # noqa: E402
 
 

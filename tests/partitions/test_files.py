@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hiersearch._errors import FileFormatError
+from hiersearch.errors import FileFormatError
 from hiersearch.partitions.files import (
     read_image,
     read_label_map,

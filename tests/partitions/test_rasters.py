@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from hiersearch._errors import FileFormatError
+from hiersearch.errors import FileFormatError
 from hiersearch.partitions.files import read_image, read_label_map
 from hiersearch.partitions.rasters import upright
 

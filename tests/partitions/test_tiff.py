@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from hiersearch._errors import FileFormatError, MissingExtraError
+from hiersearch.errors import FileFormatError, MissingExtraError
 from hiersearch.partitions.files import read_image, read_label_map, read_plain_image
 
 RNG = np.random.default_rng(3)

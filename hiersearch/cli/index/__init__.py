@@ -1,0 +1,1 @@
+"""The command ``hiersearch index`` and its subcommands."""

@@ -1,0 +1,1 @@
+"""Bounds on the metric from tiles and overlaps, run code, and their compiled functions."""

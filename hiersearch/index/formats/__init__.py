@@ -1,0 +1,1 @@
+"""What users' files hold: label maps and hierarchies as entries of an index."""

@@ -1,0 +1,1 @@
+"""The store: named arrays, ids and metadata in a folder, durably. It knows no partitions."""
