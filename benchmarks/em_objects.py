@@ -58,12 +58,12 @@ def objects_table() -> Table:
     row("best threshold of all, chosen with the ground truth", best)
     for height in FIXED:
         found = objects(
-            None, boundary, channels="boundary", superpixels=fragments, break_even=height
+            None, boundary, reading="boundaries", superpixels=fragments, break_even=height
         )
         row(f"objects, break-even {height} given", found.labels)
     for name, leaves in (("these fragments", fragments), ("its own basins", None)):
         begin = time.perf_counter()
-        found = objects(None, boundary, channels="boundary", superpixels=leaves)
+        found = objects(None, boundary, reading="boundaries", superpixels=leaves)
         seconds = time.perf_counter() - begin
         figures = found.trace[-1].figures
         row(f"**objects, calibrated ({figures['break_even']:.4f}), {name}**", found.labels, seconds)
@@ -76,7 +76,7 @@ def objects_table() -> Table:
 def merging_case(channels: int = 12) -> tuple[NDArray[np.int32], dict[str, Any]]:
     """About 3,500 SLIC regions of a photo, with soft outputs of each kind to merge them by."""
     from hiersearch.partitions import SoftPartition
-    from hiersearch.partitions.soft import pair_slices
+    from hiersearch.partitions.checks import pair_slices
 
     sharp = soft_output(channels) ** 4
     sharp /= sharp.sum(axis=0)

@@ -154,7 +154,7 @@ def _voting(device: str) -> Table:
         functions = {way: functools.partial(vote, way) for way in ("cpu", device)}
         found = in_turn(functions, REPEATS)
         one, other = vote("cpu"), vote(device)
-        apart = np.abs(one.probabilities - other.probabilities).max()
+        apart = np.abs(one.output.channels - other.output.channels).max()
         unlike = np.count_nonzero(one.labels != other.labels)
         ratio = shown(found["cpu"].median / found[device].median)
         cells = (str(found["cpu"]), str(found[device]), ratio, f"{apart:.1e}", f"{unlike}")

@@ -58,7 +58,7 @@ REACH = 2
 BUDGET = TrainingSettings(steps=300, batch=8, crop=96, validation=0.0)
 ARMS = {
     "three classes": dataclasses.replace(BUDGET, channels="background-interior-boundary", loss=""),
-    "affinities": dataclasses.replace(BUDGET, channels="affinities", loss="", size=20.0),
+    "affinities": dataclasses.replace(BUDGET, reading="affinities", loss="", size=20.0),
 }
 
 
@@ -157,7 +157,7 @@ def objects_from_affinities(
     return objects(
         None,
         soft[1:],
-        channels="affinities",
+        reading="affinities",
         offsets=offsets,
         foreground=soft[0],
         break_even=break_even,

@@ -29,9 +29,11 @@ from skimage.segmentation import watershed
 from hiersearch.evaluation import average_precision, mean_average_precision
 from hiersearch.evaluation.class_maps import class_confusion, iou_of_confusion
 from hiersearch.networks import Network, Progress, TrainingSettings, read_labelled_images, train
-from hiersearch.networks.channels import CHANNELS, OBJECT_CHANNELS, three_classes
+from hiersearch.networks.channels import CHANNELS, three_classes
 from hiersearch.networks.training.settings import LOSSES
 from hiersearch.partitions.files import read_label_map, read_plain_image
+from hiersearch.partitions.output import OBJECT_CHANNELS
+from hiersearch.refinement import refine
 
 Labels = NDArray[np.int32]
 
@@ -62,8 +64,9 @@ def scores(network: Network, folder: Path) -> dict[str, Any]:
     confusion = np.zeros((3, 3), np.int64)
     found: dict[str, list[list[float]]] = {}
     for image, labels in test_split(folder):
-        soft = network(image)
-        ways = {"search": network.refined(image, soft).labels}
+        output = network.predict(image)
+        soft = output.channels
+        ways = {"search": refine(image, output).labels}
         if three:
             ways["watershed"] = separated(soft)
             confusion += class_confusion(soft.argmax(axis=0), three_classes(labels), 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hiersearch import distance, match
 from hiersearch.data import demo_image, demo_labels
-from hiersearch.networks import nuclei_network, nuclei_target
+from hiersearch.networks import nuclei_network
 from hiersearch.plots import match_figure, save_figure
 
 
@@ -22,13 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The network says for each pixel: background, interior of a nucleus, or boundary.
     image = demo_image()
     network = nuclei_network()
-    probabilities = network(image)
+    output = network.predict(image)
 
-    # Read as a soft partition: one background, and one region for each connected interior.
-    target = nuclei_target(probabilities)
-
-    # Superpixels, their hierarchy, and the nearest of all its cuts: the best three.
-    found = match(image, target, top=3)
+    # Superpixels, their hierarchy, and the nearest of all its cuts: the best three. The output is
+    # read as a soft partition: one background, and one region for each connected interior.
+    found = match(image, output, top=3)
 
     assert found.horizontal is not None  # only constraints can rule out every threshold
     truth = demo_labels()
@@ -42,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     figure = match_figure(
-        image, found, probabilities=probabilities, channel_names=network.channels, title="nuclei"
+        image, found, probabilities=output.channels, channel_names=network.channels, title="nuclei"
     )
     save_figure(figure, out / "match.png")
     print(f"picture: {out / 'match.png'}")

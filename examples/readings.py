@@ -19,7 +19,7 @@ from skimage.segmentation import expand_labels
 
 from hiersearch import Match, Partition, SoftPartition, distance, match, nearest_cut
 from hiersearch.data import demo_image, demo_labels
-from hiersearch.networks import nuclei_network, nuclei_target
+from hiersearch.networks import nuclei_network
 from hiersearch.partitions import Affinities, Memberships
 from hiersearch.plots import image_picture, overlay, region_colours, soft_picture
 
@@ -47,7 +47,7 @@ def readings(probabilities: NDArray[np.float32]) -> list[Row]:
     """Read background, interior and boundary channels in the four ways, and once wrongly."""
     background, boundary = probabilities[0], probabilities[2]
     classes = np.stack([background, 1 - background])
-    objects = nuclei_target(probabilities)
+    objects = SoftPartition.from_objects(probabilities)
     # Depth and softness suit this network: a basin is 0.2 deep, membership falls off over 0.03.
     basins = SoftPartition.from_boundaries(boundary, depth=0.2, softness=0.03)
     pairs = affinities(boundary)

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "calibrated, own basins": {},
     }
     found = {
-        name: objects(None, boundary, channels="boundary", **settings)
+        name: objects(None, boundary, reading="boundaries", **settings)
         for name, settings in kinds.items()
     }
     figures = found["calibrated"].trace[-1].figures

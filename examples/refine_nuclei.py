@@ -11,7 +11,7 @@ import numpy as np
 
 from hiersearch.data import demo_image, demo_labels
 from hiersearch.evaluation import average_precision, boundary_iou, class_iou, foreground_ari
-from hiersearch.networks import nuclei_network, nuclei_target
+from hiersearch.networks import nuclei_network
 from hiersearch.plots import save_picture
 from hiersearch.plots.refinement import refinement_picture
 from hiersearch.refinement.pipeline import refine
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     image, truth = demo_image(), demo_labels()
-    probabilities = nuclei_network()(image)
+    output = nuclei_network().predict(image)
 
     # As classes: background, and nucleus, which is interior or boundary.
-    background = probabilities[0]
+    background = output.channels[0]
     classes = np.stack([background, 1 - background])
     plain = classes.argmax(axis=0)
     refined = refine(image, classes, reading="classes")
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_picture(picture, out / "classes.png")
 
     # As objects: one label for each nucleus, 0 for none.
-    seeds = nuclei_target(probabilities).hard().labels()
-    objects = refine(image, probabilities, reading="objects")
+    seeds = output.plain_labels()
+    objects = refine(image, output)
     for name, labels in (("nearest seed", seeds), ("refined", objects.labels)):
         precision = float(average_precision(labels, truth)[0])
         index = foreground_ari(labels, truth)

@@ -16,6 +16,7 @@ from hiersearch.networks import TrainingSettings, load_network, read_labelled_im
 from hiersearch.plots import save_figure, save_picture
 from hiersearch.plots.learning import learning_picture
 from hiersearch.plots.refinement import refinement_picture
+from hiersearch.refinement import refine
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 
@@ -57,15 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The file says what its channels mean: no reading is to be given.
     network = load_network(out / "nuclei.pt")
     image, truth = demo_image(), demo_labels()
-    probabilities = network(image)
-    found = match(image, network.target(probabilities))
+    output = network.predict(image)
+    found = match(image, output)
     print(f"match: {found.best.n_regions} regions, distance {found.best.distance:.5f}")
-    refined = network.refined(image, probabilities)
+    refined = refine(image, output)
     precision = float(average_precision(refined.labels, truth)[0])
     index = foreground_ari(refined.labels, truth)
     print(f"refined: AP at IoU 0.5 {precision:.4f}, foreground ARI {index:.4f}")
-    before = network.target(probabilities).hard().labels()
-    save_picture(refinement_picture(image, before, refined.labels), out / "nuclei.png")
+    save_picture(
+        refinement_picture(image, output.plain_labels(), refined.labels), out / "nuclei.png"
+    )
     print(f"network: {out / 'nuclei.pt'}; pictures: {out / 'learning.png'}, {out / 'nuclei.png'}")
 
 

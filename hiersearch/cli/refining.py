@@ -21,8 +21,9 @@ from hiersearch.cli.errors import Interrupted, UsageError, sentence, stops_all, 
 from hiersearch.cli.names import FreeNames
 from hiersearch.cli.outputs import Destination, input_files
 from hiersearch.partitions import SoftPartition
+from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.files import read_plain_image, write_atomically, write_label_map
-from hiersearch.partitions.soft import Affinities, Memberships, pair_slices
+from hiersearch.partitions.soft import Affinities, Memberships
 from hiersearch.refinement.pipeline import refine
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hiersearch.cli.console import print_line, print_table
 from hiersearch.cli.names import shown
 from hiersearch.cli.outputs import Destination
-from hiersearch.hierarchy.cuts import CutResult, horizontal_curve
+from hiersearch.hierarchy.cut_result import CutResult
+from hiersearch.hierarchy.cuts import horizontal_curve
 from hiersearch.metric import distance
 from hiersearch.partitions.files import write_label_map
 

@@ -21,8 +21,9 @@ from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
+from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 # Up to this many regions a hard target is summed densely, one column a region.
 _DENSE_REGIONS = 12
@@ -156,7 +157,7 @@ def region_costs(
 
 
 def _has_classes(goal: Partition | SoftPartition) -> bool:
-    return isinstance(goal, Memberships) and (goal.channels is None or goal.reading == "classes")
+    return isinstance(goal, Memberships) and (goal.channels is None or goal.rows_are_classes)
 
 
 def _membership_costs(

@@ -14,7 +14,7 @@ from hiersearch._sealed import Sealed, private
 from hiersearch.hierarchy import _cut_kernels as kernels
 from hiersearch.hierarchy._tree_kernels import capped_by_ancestors, topmost
 from hiersearch.hierarchy.costs import RegionCosts, leaf_counts, leaf_layout
-from hiersearch.hierarchy.cuts import (
+from hiersearch.hierarchy.cut_result import (
     Apart,
     CutResult,
     Target,

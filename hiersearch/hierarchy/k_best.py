@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hiersearch import _validate
 from hiersearch.hierarchy import _cut_kernels as kernels
 from hiersearch.hierarchy.costs import RegionCosts
-from hiersearch.hierarchy.cuts import (
+from hiersearch.hierarchy.cut_result import (
     Apart,
     CutResult,
     Target,

@@ -16,13 +16,8 @@ from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.hierarchy.costs import RegionCosts
 from hiersearch.hierarchy.curve import RegionCurve, nearest_cuts_by_regions
-from hiersearch.hierarchy.cuts import (
-    Apart,
-    CutResult,
-    nearest_cut,
-    nearest_horizontal_cut,
-    prepared_costs,
-)
+from hiersearch.hierarchy.cut_result import Apart, CutResult, prepared_costs
+from hiersearch.hierarchy.cuts import nearest_cut, nearest_horizontal_cut
 from hiersearch.hierarchy.k_best import nearest_cuts
 from hiersearch.hierarchy.linkage import Linkage, mix
 from hiersearch.hierarchy.several import SeveralResult, nearest_of_hierarchies
@@ -30,8 +25,10 @@ from hiersearch.hierarchy.superpixels import METHODS, PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike, as_partition
+from hiersearch.partitions.checks import pair_slices
+from hiersearch.partitions.output import Offsets
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 DEFAULT_SUPERPIXELS = "guided"
 DEFAULT_LINKAGE = "soft-mix"
@@ -68,6 +65,8 @@ def match(
     image: ArrayLike | None,
     target: PartitionLike,
     *,
+    reading: str | None = None,
+    offsets: Offsets | None = None,
     superpixels: str | ArrayLike = DEFAULT_SUPERPIXELS,
     superpixel_count: int | None = None,
     linkage: str | Linkage | Callable[..., float] = DEFAULT_LINKAGE,
@@ -86,8 +85,12 @@ def match(
     image : array, shape of the grid, with or without a last axis of channels
         What the hierarchy is made of. May be None where ``tree`` is given, or where superpixels
         and linkage do without it.
-    target : SoftPartition, Partition or integer array
+    target : SoftOutput, SoftPartition, Partition, label map, or float array with its reading
         What to come near to.
+    reading : {"regions", "classes", "boundaries", "affinities", "objects"}, optional
+        What the channels of an array mean, (k, *grid).
+    offsets : sequence of offsets, optional
+        Of an array of affinities; see :class:`~hiersearch.partitions.SoftOutput`.
     superpixels : {"guided", "slic", "felzenszwalb", "watershed", "pixels"} or integer array
         The leaves. "guided", the default, are watershed basins of the gradients of the image
         and of the soft output together: no leaf then straddles an edge of either. For the
@@ -138,12 +141,12 @@ def match(
     >>> import numpy as np
     >>> image = np.zeros((20, 20)); image[5:15, 5:15] = 1
     >>> inside = np.where(image > 0, 0.9, 0.1)
-    >>> soft = SoftPartition.from_classes(np.stack([1 - inside, inside]))
-    >>> found = match(image, soft, superpixels="pixels")
+    >>> soft = np.stack([1 - inside, inside])
+    >>> found = match(image, soft, reading="classes", superpixels="pixels")
     >>> found.best.n_regions, int(found.best.labels[10, 10] == found.best.labels[7, 7])
     (2, 1)
     """
-    goal = as_partition(target, "target")
+    goal = as_partition(target, "target", reading=reading, offsets=offsets)
     _validate.checked_count(top, "top", 1)
     resolved(device)
     if regions is not None and top > 1:
@@ -253,7 +256,7 @@ def _guiding_heights(
     if field is not None:
         channels = _unit_range(field).reshape(*goal.grid, -1)
         heights += _steepest(np.moveaxis(channels, -1, 0))
-    if isinstance(goal, Memberships) and goal.reading != "boundaries":
+    if isinstance(goal, Memberships) and not goal.reads_boundaries:
         return heights + _steepest(goal.values.reshape(-1, *goal.grid))
     return heights + _boundary_evidence(goal)
 
@@ -304,7 +307,7 @@ def _steepest(channels: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
 
 def _soft_features(goal: Partition | SoftPartition) -> NDArray[Any] | None:
     """Soft output as features of pixels, where it has any: rows of probabilities, (m, *grid)."""
-    if not isinstance(goal, Memberships) or goal.reading == "boundaries":
+    if not isinstance(goal, Memberships) or goal.reads_boundaries:
         return None
     # Rows, not channels: the class reading keeps one class a row, however many components.
     return goal.values.reshape(-1, *goal.grid)

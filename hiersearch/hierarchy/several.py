@@ -24,7 +24,8 @@ from hiersearch.hierarchy.costs import (
     leaf_counts,
     leaf_layout,
 )
-from hiersearch.hierarchy.cuts import CutResult, horizontal_curve, nearest_horizontal_cut
+from hiersearch.hierarchy.cut_result import CutResult
+from hiersearch.hierarchy.cuts import horizontal_curve, nearest_horizontal_cut
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
 from hiersearch.partitions.partition import Partition

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hiersearch._validate import checked_choice
 from hiersearch.errors import DoubtfulInputWarning
-from hiersearch.partitions.soft import SUM_TOLERANCE
+from hiersearch.partitions.checks import SUM_TOLERANCE
 
 REDUCTIONS = ("mean", "sum", "none")
 """What becomes of the values of the images of a batch."""

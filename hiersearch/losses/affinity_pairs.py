@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hiersearch._validate import checked_count
 from hiersearch.losses._checks import check_label, check_labels, checked_weight
-from hiersearch.partitions.soft import checked_offsets
+from hiersearch.partitions.checks import checked_offsets
 
 Offsets = Sequence[Sequence[int]]
 

@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.metric import _kernels
 from hiersearch.partitions._kernels import dense_region_sums
+from hiersearch.partitions.checks import SUM_TOLERANCE
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import SUM_TOLERANCE, Memberships, SoftPartition
+from hiersearch.partitions.soft import Memberships, SoftPartition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +179,7 @@ def class_properties(
     """
     if isinstance(partition, Memberships):
         # The class reading keeps class c in row c, split into components by its channels.
-        if partition.channels is not None and partition.reading != "classes":
+        if partition.channels is not None and not partition.rows_are_classes:
             raise TypeError(f"partition must have one channel a class, got {partition!r}")
         return PixelProperties(partition.values.astype(np.float64), 2.0, "class")
     if not isinstance(partition, Partition):

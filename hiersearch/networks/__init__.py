@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from hiersearch.errors import NetworkError
 from hiersearch.networks.loading import load_network, nuclei_network
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
-from hiersearch.networks.objects import nuclei_target
 from hiersearch.networks.training.labelled import LabelledImages, read_labelled_images
 from hiersearch.networks.training.result import Progress, Training
 from hiersearch.networks.training.settings import TrainingSettings
@@ -28,7 +27,6 @@ __all__ = [
     "TrainingSettings",
     "load_network",
     "nuclei_network",
-    "nuclei_target",
     "read_labelled_images",
     "train",
 ]

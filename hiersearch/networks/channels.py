@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.partitions.output import OBJECT_CHANNELS
 
 Channels = Literal["background-interior-boundary", "classes", "affinities"]
 CHANNELS: tuple[Channels, ...] = ("background-interior-boundary", "classes", "affinities")
-
-OBJECT_CHANNELS = ("background", "interior", "boundary")
-"""Names of the channels of the kind "background-interior-boundary", in order."""
 
 IGNORED = -1
 """In targets: a pixel that does not count."""

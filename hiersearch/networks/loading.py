@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from hiersearch import _validate
 from hiersearch.errors import FileFormatError, MissingExtraError, NetworkError
-from hiersearch.networks.channels import OBJECT_CHANNELS
 from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
     CHECKPOINT_FORMAT,
@@ -29,6 +28,7 @@ from hiersearch.networks.models import (
 )
 from hiersearch.networks.network import ACTIVATIONS, Activation, Network
 from hiersearch.networks.training.settings import MOST_WIDTHS
+from hiersearch.partitions.output import OBJECT_CHANNELS
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 
 if TYPE_CHECKING:

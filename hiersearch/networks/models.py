@@ -13,14 +13,15 @@ from typing import Any, cast
 from hiersearch import _validate
 from hiersearch.networks.channels import CHANNELS, Channels
 from hiersearch.networks.network import ACTIVATIONS, Activation
+from hiersearch.partitions.checks import checked_offsets
 from hiersearch.partitions.files import write_atomically
-from hiersearch.partitions.soft import checked_offsets
+from hiersearch.partitions.soft import Reading
 
 MODEL_FORMAT = "hiersearch network"
 CHECKPOINT_FORMAT = "hiersearch training checkpoint"
 VERSION = 1
 
-READING_OF: dict[Channels, str] = {
+READING_OF: dict[Channels, Reading] = {
     "background-interior-boundary": "objects",
     "classes": "classes",
     "affinities": "affinities",
@@ -55,7 +56,7 @@ class ModelHeader:
         return ACTIVATION_OF[self.channels]
 
     @property
-    def reading(self) -> str:
+    def reading(self) -> Reading:
         """How `match` and `refine` read the channels."""
         return READING_OF[self.channels]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.errors import DoubtfulInputWarning, NetworkError
 from hiersearch.networks.images import MOST_PADDING, Float32, extended, image_batch
-from hiersearch.partitions.soft import READINGS, SUM_TOLERANCE, SoftPartition
-
-if TYPE_CHECKING:
-    from hiersearch.refinement.refinement import Refinement
-
-NETWORK_READINGS = (*READINGS, "objects")
-"""What a network's channels can mean; "objects": background, interior and boundary."""
+from hiersearch.partitions.checks import SUM_TOLERANCE
+from hiersearch.partitions.output import SoftOutput
+from hiersearch.partitions.soft import READINGS, Reading
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "none")
@@ -73,8 +69,8 @@ class Network:
     """Subtracted from each input channel after scaling to 0..1."""
     std: tuple[float, ...] | None = None
     """Each input channel is divided by it, after ``mean`` was subtracted."""
-    reading: str | None = None
-    """What the channels mean, if known: one of ``NETWORK_READINGS``."""
+    reading: Reading | None = None
+    """What the channels mean, if known."""
     offsets: tuple[tuple[int, ...], ...] | None = None
     """Of affinities: one for each channel. With one channel more, the first is the foreground."""
     pad: int | None = None
@@ -95,7 +91,7 @@ class Network:
         if self.pad is not None:
             _validate.checked_count(self.pad, "pad", 1, MOST_PADDING)
         if self.reading is not None:
-            _validate.checked_choice(self.reading, NETWORK_READINGS, "reading")
+            _validate.checked_choice(self.reading, READINGS, "reading")
         if (self.reading == "affinities") != (self.offsets is not None):
             raise ValueError(
                 f"offsets must be given for reading 'affinities', and for it alone, got "
@@ -155,114 +151,46 @@ class Network:
         output = self._checked_output(raw, given.shape[2:])[:, : grid[0], : grid[1]]
         return self._named(self._both_classes(self._probabilities(np.ascontiguousarray(output))))
 
-    def target(
-        self, probabilities: ArrayLike, *, measure: ArrayLike | None = None
-    ) -> SoftPartition:
-        """Read the network's probabilities as it is known to mean them: what `match` takes.
+    def predict(self, image: ArrayLike, *, measure: ArrayLike | None = None) -> SoftOutput:
+        """Return what the network says of an image: its channels and what they mean.
 
         Parameters
         ----------
-        probabilities : float array, shape (k, H, W)
-            What calling the network gave. The foreground of affinities is left out.
+        image : array, shape (H, W), (H, W, 1) or (H, W, 3)
+            As calling the network takes it.
         measure : array, shape (H, W), optional
             Non-negative weight of each pixel; 1 where omitted.
 
         Returns
         -------
-        SoftPartition
+        SoftOutput
+            What `match`, `refine` and searches of an index take.
 
         Raises
         ------
         ValueError, TypeError
-            If it is not known what the channels mean, and as the readings themselves.
+            If it is not known what the channels mean, if there are other channels than that goes
+            with, and as calling the network.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> edges = Network("edges", lambda batch: batch, "none", reading="boundaries")
+        >>> edges.predict(np.array([[0, 255, 0]], dtype=np.uint8))
+        <SoftOutput 1×3: 1 channel, read as boundaries>
         """
-        match self._known_reading():
-            case "objects":
-                from hiersearch.networks.objects import nuclei_target
-
-                return nuclei_target(probabilities, measure=measure)
-            case "affinities":
-                affinities = self.split(probabilities)[1]
-                return SoftPartition.from_affinities(
-                    affinities, self.offsets or (), measure=measure
-                )
-            case "boundaries":
-                field = np.asarray(probabilities)
-                if field.ndim != 3 or field.shape[0] != 1:
-                    raise ValueError(f"the boundaries reading needs one channel, got {len(field)}")
-                return SoftPartition.from_boundaries(field[0], measure=measure)
-            case "classes":
-                return SoftPartition.from_classes(probabilities, measure=measure)
-            case _:
-                return SoftPartition.from_regions(probabilities, measure=measure)
-
-    def refined(
-        self,
-        image: ArrayLike | None,
-        probabilities: ArrayLike,
-        *,
-        method: str | Sequence[str] | None = None,
-        device: str | None = "cpu",
-    ) -> Refinement:
-        """Refine the network's probabilities as it is known to mean them.
-
-        Parameters
-        ----------
-        image : array, shape (H, W), with or without a last axis of channels
-            As :func:`~hiersearch.refinement.pipeline.refine` takes it.
-        probabilities : float array, shape (k, H, W)
-            What calling the network gave.
-        method : str or sequence of str, optional
-            As for `refine`. The default of the reading where omitted; of affinities with a
-            foreground, "objects", which alone makes use of the foreground.
-        device : {"cpu", "cuda", "cuda:N", "auto"}
-            As for `refine`.
-
-        Returns
-        -------
-        Refinement
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it is not known what the channels mean, and as `refine`.
-        """
-        from hiersearch.refinement.pipeline import refine
-
         reading = self._known_reading()
-        if reading != "affinities":
-            given = np.asarray(probabilities)
-            return refine(image, given, reading=reading, method=method, device=device)
-        foreground = self.split(probabilities)[0]
-        chosen = "objects" if method is None and foreground is not None else method
-        by_objects = chosen == "objects" or (chosen is not None and tuple(chosen) == ("objects",))
-        options = {"objects": {"foreground": foreground}} if by_objects else None
-        goal = self.target(probabilities)
-        return refine(image, goal, method=chosen, options=options, device=device)
+        channels = self(image)
+        try:
+            weights = None if measure is None else np.asarray(measure)
+            return SoftOutput(channels, reading, self.offsets, measure=weights)
+        except ValueError as error:
+            raise ValueError(f"output of network {self.name}: {error}") from error
 
-    def split(self, probabilities: ArrayLike) -> tuple[Float32 | None, Float32]:
-        """Return the foreground (H, W), if there is one, and the affinities (d, H, W).
-
-        Raises
-        ------
-        ValueError
-            If the network has no affinities, or as many channels do not go with its offsets.
-        """
-        if self.offsets is None:
-            raise ValueError(f"network {self.name} must have affinities to split, and has none")
-        array = np.asarray(probabilities, np.float32)
-        more = len(array) - len(self.offsets) if array.ndim == 3 else -1
-        if more not in (0, 1):
-            raise ValueError(
-                f"network {self.name} with {len(self.offsets)} offsets must give as many channels, "
-                f"or one more for the foreground, got shape {array.shape}"
-            )
-        return (array[0], array[1:]) if more else (None, array)
-
-    def _known_reading(self) -> str:
+    def _known_reading(self) -> Reading:
         if self.reading is None:
             raise ValueError(
-                f"network {self.name} must have a reading, one of {', '.join(NETWORK_READINGS)}: "
+                f"network {self.name} must have a reading, one of {', '.join(READINGS)}: "
                 "use dataclasses.replace(network, reading=...)"
             )
         return self.reading

@@ -1,9 +1,9 @@
 """Soft partitions: what a network says about which pixels belong together.
 
-A network's channels can mean four different things, and the reading is an explicit choice of the
+A network's channels can mean five different things, and the reading is an explicit choice of the
 caller (never guessed from the values): :meth:`SoftPartition.from_regions`, ``from_classes``,
-``from_boundaries`` and ``from_affinities``. The first three give :class:`Memberships`, the last
-:class:`Affinities`.
+``from_boundaries``, ``from_affinities`` and ``from_objects``. Affinities give :class:`Affinities`,
+the others :class:`Memberships`.
 
 An array is one image or one volume, never a batch: (a, b, H, W) is read as a channels on a volume
 of b slices, and (a, H, W) as a channels on an image. The images of a batch go in one by one.
@@ -20,15 +20,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch._sealed import Sealed, private, sealed
-from hiersearch.partitions import _kernels
+from hiersearch._sealed import Sealed, private
+from hiersearch.partitions import _kernels, readings
+from hiersearch.partitions.checks import (
+    checked_affinities,
+    checked_channels,
+    checked_offsets,
+    checked_pair_weights,
+    checked_probabilities,
+    checked_table,
+    checked_unit_map,
+    pair_slices,
+)
 from hiersearch.partitions.partition import Measure, Partition, as_measure, flat_measure
 
-Reading = Literal["regions", "classes", "boundaries", "affinities"]
-READINGS: tuple[Reading, ...] = ("regions", "classes", "boundaries", "affinities")
-
-SUM_TOLERANCE = 2e-3
-"""How far probabilities may be from summing to 1: half precision stays within it."""
+Reading = Literal["regions", "classes", "boundaries", "affinities", "objects"]
+READINGS: tuple[Reading, ...] = ("regions", "classes", "boundaries", "affinities", "objects")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +65,16 @@ class SoftPartition(Sealed):
     def n_pixels(self) -> int:
         """Number of pixels of the grid."""
         return math.prod(self.grid)
+
+    @property
+    def reads_boundaries(self) -> bool:
+        """Whether the regions are basins of a boundary map."""
+        return self.reading == "boundaries"
+
+    @property
+    def rows_are_classes(self) -> bool:
+        """Whether row c of the values is class c, whatever its components are."""
+        return self.reading == "classes"
 
     @property
     def total(self) -> float:
@@ -132,19 +149,105 @@ class SoftPartition(Sealed):
                 f"channels must have the shape of values {(checked.shape[0], *grid)}, "
                 f"got {index.shape}"
             )
-        flat, count = _checked_channels(index.reshape(checked.shape), n_channels)
+        flat, count = checked_channels(index.reshape(checked.shape), n_channels)
         weights = None if measure is None else as_measure(measure, grid)
         return Memberships._of_table(grid, weights, "regions", checked, flat, count)
 
     @staticmethod
     def from_classes(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
-        """Read each channel as a class: its regions are the components of its arg-max map.
+        """Read each channel as a class, and split it into the components of its arg-max map.
 
-        See :func:`hiersearch.partitions.readings.class_memberships`, which this calls.
+        Two nuclei of one class are two regions: at each pixel, the probability of class c goes to
+        the component of c that is nearest to the pixel. A class that wins nowhere stays one
+        channel.
+
+        Parameters
+        ----------
+        probabilities : float array, shape (k, H, W) or (k, D, H, W)
+            Of one image or volume; non-negative, summing to 1 over the first axis. A single
+            probability p of the second of two classes is ``np.stack([1 - p, p])``.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Returns
+        -------
+        Memberships
+            Sparse: k probabilities a pixel, row c those of class c, however many components there
+            are. Channels are numbered class by class.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`from_regions`.
+
+        Notes
+        -----
+        Components are 4-connected in 2-D and 6-connected in 3-D. O(k · pixels): one Euclidean
+        distance transform for each class with two components or more.
+
+        Examples
+        --------
+        Two foreground pixels apart from each other become two regions:
+
+        >>> import numpy as np
+        >>> foreground = np.array([[0.9, 0.2, 0.1, 0.8]])
+        >>> soft = SoftPartition.from_classes(np.stack([1 - foreground, foreground]))
+        >>> soft.n_channels, soft.channels.tolist()
+        (3, [[0, 0, 0, 0], [1, 1, 2, 2]])
         """
-        from hiersearch.partitions.readings import class_memberships
+        flat, grid = checked_probabilities(probabilities)
+        weights = None if measure is None else as_measure(measure, grid)
+        channels, count = readings.class_regions(flat, grid)
+        return Memberships._of_table(grid, weights, "classes", flat, channels, count)
 
-        return class_memberships(probabilities, measure=measure)
+    @staticmethod
+    def from_objects(probabilities: ArrayLike, *, measure: ArrayLike | None = None) -> Memberships:
+        """Read background, interior and boundary channels as one background and many objects.
+
+        Interior is what the boundary channel keeps apart: each connected component of the pixels
+        where interior is most probable seeds one object. At every pixel, interior and boundary
+        together are the probability of an object, and it goes to the nearest seed (Euclidean).
+
+        Parameters
+        ----------
+        probabilities : float array, shape (3, H, W) or (3, D, H, W)
+            Background, interior and boundary; non-negative, summing to 1 over the first axis.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Returns
+        -------
+        Memberships
+            Sparse, two probabilities a pixel: channel 0 is the background, channel i the i-th
+            object. Without any seed there is one object channel.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`from_regions`; also if there are not three channels.
+
+        Notes
+        -----
+        O(pixels): one labelling of components and one distance transform.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> interior = np.array([[0.9, 0.8, 0.1, 0.8, 0.9]])
+        >>> boundary = np.array([[0.1, 0.2, 0.9, 0.2, 0.1]])
+        >>> soft = SoftPartition.from_objects(np.stack([np.zeros((1, 5)), interior, boundary]))
+        >>> soft.n_channels, soft.hard().labels().tolist()
+        (3, [[0, 0, 0, 1, 1]])
+        """
+        flat, grid = checked_probabilities(probabilities)
+        if flat.shape[0] != 3:
+            raise ValueError(
+                "probabilities must have 3 channels (background, interior, boundary), "
+                f"got {flat.shape[0]}"
+            )
+        weights = None if measure is None else as_measure(measure, grid)
+        values, channels, count = readings.object_regions(flat, grid)
+        return Memberships._of_table(grid, weights, "objects", values, channels, count)
 
     @staticmethod
     def from_boundaries(
@@ -156,19 +259,67 @@ class SoftPartition(Sealed):
         neighbours: int = 4,
         measure: ArrayLike | None = None,
     ) -> Memberships:
-        """Read one channel as the probability of a boundary; its basins become the regions.
+        """Read one channel as the probability of a boundary; its basins become soft regions.
 
-        See :func:`hiersearch.partitions.readings.boundary_memberships`, which this calls.
+        Seeds are the minima of the map that are at least ``depth`` deep. With ``spread="passes"`` a
+        pixel p with boundary value b_p in the basin of seed i belongs to i with weight
+        exp(-b_p / softness), and to an adjacent basin j with weight
+        exp(-max(b_p, w_ij) / softness), where w_ij is the lowest pass between the two basins:
+        membership is certain inside a basin with high walls, shared on the ridge, and shared widely
+        where a pass is low. With ``spread="random-walk"`` it is the probability that a random walk
+        from the pixel, which crosses steps of the map rarely, reaches seed j first (scikit-image).
+
+        Parameters
+        ----------
+        boundary : float array, shape (H, W) or (D, H, W)
+            Probability of a boundary at each pixel, within [0, 1]. Three axes are one volume: the
+            maps of a batch go in one by one.
+        spread : {"passes", "random-walk"}
+            How seeds spread to pixels.
+        depth : float
+            Depth of a minimum, in units of the map, below which it is no seed of its own. Positive.
+        softness : float
+            Difference of the map over which membership falls by a factor e ("passes"). Positive.
+        neighbours : int
+            The most channels kept at a pixel, the pixel's own basin among them.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Returns
+        -------
+        Memberships
+            Sparse: at most ``neighbours`` channels a pixel, one channel a basin. It keeps the map
+            itself, too, which refining works on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the map is not finite or leaves [0, 1], or a parameter is out of its range.
+
+        Notes
+        -----
+        "passes" is O(pixels log pixels). "random-walk" solves one sparse linear system of all
+        pixels for each seed: meant for a few dozen seeds. A softness as large as the walls between
+        basins spreads every pixel over several regions, and the nearest cut then leaves many pixels
+        single.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> soft = SoftPartition.from_boundaries(np.array([[0.0, 0.1, 0.9, 0.1, 0.0]]))
+        >>> soft.n_channels, np.round(soft.probabilities()[0], 2).tolist()
+        (2, [[1.0, 1.0, 0.5, 0.0, 0.0]])
         """
-        from hiersearch.partitions.readings import boundary_memberships
-
-        return boundary_memberships(
-            boundary,
-            spread=spread,
-            depth=depth,
-            softness=softness,
-            neighbours=neighbours,
-            measure=measure,
+        field = checked_unit_map(boundary, "boundary")
+        _validate.checked_choice(spread, ("passes", "random-walk"), "spread")
+        _validate.checked_count(neighbours, "neighbours", 1)
+        for name, value in (("depth", depth), ("softness", softness)):
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value!r}")
+        weights = None if measure is None else as_measure(measure, field.shape)
+        values, channels, count = readings.basins(field, spread, depth, softness, neighbours)
+        return Memberships._of_table(
+            field.shape, weights, "boundaries", values, channels, count, field
         )
 
     @staticmethod
@@ -204,9 +355,9 @@ class SoftPartition(Sealed):
         The metric restricted to these pairs is a pseudo-metric: partitions that agree on all of
         them have distance 0. O(d · pixels).
         """
-        flat, grid = _checked_affinities(affinities)
+        flat, grid = checked_affinities(affinities)
         steps = checked_offsets(offsets, flat.shape[0], grid)
-        pair_weights = _checked_pair_weights(weights, flat.shape[0])
+        pair_weights = checked_pair_weights(weights, flat.shape[0])
         pixel_weights = None if measure is None else as_measure(measure, grid)
         soft = Affinities._unchecked(grid, pixel_weights, "affinities", flat, steps, pair_weights)
         soft._check_pairs()
@@ -223,12 +374,14 @@ class Memberships(SoftPartition):
     """(m, n) the channel of each probability, or None where dense."""
     n_channels: int
     """Number of channels, k."""
+    boundary: NDArray[np.float64] | None = None
+    """Shape of the grid: the boundary map that the regions were read from, or None."""
 
     def __post_init__(self) -> None:
         grid = _validate.checked_grid(self.grid, "grid")
         kinds = tuple(kind for kind in READINGS if kind != "affinities")
         _validate.checked_choice(self.reading, kinds, "reading")
-        table = _checked_table(self.values, grid)
+        table = checked_table(self.values, grid)
         checked_probabilities(table.reshape(-1, *grid), name="values")
         channels, count = None, table.shape[0]
         if self.channels is not None:
@@ -237,14 +390,30 @@ class Memberships(SoftPartition):
                 raise ValueError(
                     f"channels must have the shape of values {table.shape}, got {index.shape}"
                 )
-            channels, count = _checked_channels(index, self.n_channels)
+            channels, count = checked_channels(index, self.n_channels)
         if self.n_channels != count:
             raise ValueError(
                 f"n_channels must be the number of rows of dense values, {count}, "
                 f"got {self.n_channels}"
             )
         measure = None if self.measure is None else flat_measure(self.measure, grid)
-        self._keep(grid=grid, measure=measure, values=table, channels=channels, n_channels=count)
+        self._keep(
+            grid=grid,
+            measure=measure,
+            values=table,
+            channels=channels,
+            n_channels=count,
+            boundary=self._checked_boundary(grid),
+        )
+
+    def _checked_boundary(self, grid: tuple[int, ...]) -> NDArray[np.float64] | None:
+        if self.boundary is None:
+            return None
+        if self.reading != "boundaries":
+            raise ValueError(
+                f"boundary must be given for reading 'boundaries' alone, got {self.reading!r}"
+            )
+        return private(checked_unit_map(self.boundary, "boundary", grid))
 
     @classmethod
     def _of_table(
@@ -255,10 +424,12 @@ class Memberships(SoftPartition):
         values: NDArray[Any],
         channels: NDArray[np.int32] | None,
         n_channels: int,
+        boundary: NDArray[np.float64] | None = None,
     ) -> Memberships:
         """Make memberships of sound arrays, of which ``values`` may be the caller's."""
         # A view, since the caller's own array must not become read-only.
-        return cls._unchecked(grid, measure, reading, values.view(), channels, n_channels)
+        field = None if boundary is None else boundary.view()
+        return cls._unchecked(grid, measure, reading, values.view(), channels, n_channels, field)
 
     def probabilities(self) -> NDArray[Any]:
         """Return the dense probabilities, shape (k, *grid). O(k · pixels)."""
@@ -287,7 +458,13 @@ class Memberships(SoftPartition):
 
     def _under(self, weights: Measure | None) -> Memberships:
         return self._unchecked(
-            self.grid, weights, self.reading, self.values, self.channels, self.n_channels
+            self.grid,
+            weights,
+            self.reading,
+            self.values,
+            self.channels,
+            self.n_channels,
+            self.boundary,
         )
 
     def __repr__(self) -> str:
@@ -311,13 +488,13 @@ class Affinities(SoftPartition):
     def __post_init__(self) -> None:
         grid = _validate.checked_grid(self.grid, "grid")
         _validate.checked_choice(self.reading, ("affinities",), "reading")
-        flat, _ = _checked_affinities(_checked_table(self.values, grid).reshape(-1, *grid))
+        flat, _ = checked_affinities(checked_table(self.values, grid).reshape(-1, *grid))
         self._keep(
             grid=grid,
             measure=None if self.measure is None else flat_measure(self.measure, grid),
             values=flat,
             offsets=checked_offsets(self.offsets, flat.shape[0], grid),
-            weights=_checked_pair_weights(self.weights, flat.shape[0]),
+            weights=checked_pair_weights(self.weights, flat.shape[0]),
         )
         self._check_pairs()
 
@@ -356,151 +533,3 @@ class Affinities(SoftPartition):
         """Name grid and offsets."""
         size = "×".join(str(side) for side in self.grid)
         return f"<Affinities {size}: {self.offsets.shape[0]} offsets>"
-
-
-def pair_slices(
-    offset: NDArray[np.int64], grid: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices of a grid that line up each pixel with its partner at ``offset``."""
-    source, target = [], []
-    for step, side in zip(offset.tolist(), grid, strict=True):
-        source.append(slice(max(0, -step), max(0, min(side, side - step))))
-        target.append(slice(max(0, step), max(0, min(side, side + step))))
-    return tuple(source), tuple(target)
-
-
-def checked_probabilities(
-    probabilities: ArrayLike, name: str = "probabilities"
-) -> tuple[NDArray[Any], tuple[int, ...]]:
-    """Validate probabilities (k, *grid) and return them flat, (k, n), with their grid."""
-    array = _validate.as_array(probabilities, name)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
-    if array.ndim not in (3, 4) or array.shape[0] == 0:
-        raise ValueError(
-            f"{name} must have shape (k, H, W) or (k, D, H, W) with the channels first, "
-            f"got {array.shape}"
-        )
-    grid = _validate.checked_grid(array.shape[1:], f"{name}' grid")
-    kind = np.float64 if array.dtype.itemsize > 4 else np.float32
-    flat = np.ascontiguousarray(array.reshape(array.shape[0], -1), dtype=kind)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # NaN fails both comparisons; infinities make a sum that is infinite or NaN.
-        sound = np.abs(flat.sum(axis=0) - 1) <= SUM_TOLERANCE
-        if float(flat.min()) >= 0 and sound.all():
-            return flat, grid
-        faulty = ~(sound & np.greater_equal(flat, 0).all(axis=0))
-    pixel = int(faulty.argmax())
-    where = tuple(int(i) for i in np.unravel_index(pixel, grid))
-    column: NDArray[Any] = flat[:, pixel]
-    for expected, bad in (("be finite", ~np.isfinite(column)), ("not be negative", column < 0)):
-        if bad.any():
-            j = int(bad.argmax())
-            raise ValueError(
-                f"{name} must {expected}, got {column[j]:g} in channel {j} at pixel {where}"
-            )
-    raise ValueError(
-        f"{name} must sum to 1 over the channels (axis 0) at every pixel, "
-        f"got {column.sum(dtype=np.float64):g} at pixel {where}{_axis_hint(flat, array, name)}"
-    )
-
-
-def _axis_hint(flat: NDArray[Any], array: NDArray[Any], name: str) -> str:
-    """Say what was probably meant: a single channel, a batch, or channels on another axis."""
-    if not np.isfinite(flat).all():
-        return ""
-    if name == "probabilities" and array.shape[0] == 1 and flat.max() <= 1:
-        return ": of the single channel p of two classes give np.stack([1 - p, p])"
-    for axis in range(1, array.ndim):
-        if np.allclose(array.sum(axis=axis, dtype=np.float64), 1.0, atol=SUM_TOLERANCE):
-            batch = (
-                ", or give the images of a batch one by one" if (axis, array.ndim) == (1, 4) else ""
-            )
-            return f" (they do over axis {axis}: move it to the front{batch})"
-    return ""
-
-
-def checked_offsets(
-    offsets: Sequence[Sequence[int]] | NDArray[Any], n_channels: int, grid: tuple[int, ...]
-) -> NDArray[np.int64]:
-    """Validate offsets against the number of channels and the grid."""
-    array = _validate.as_array(offsets, "offsets")
-    if array.ndim != 2 or array.shape != (n_channels, len(grid)) or array.dtype.kind not in "iu":
-        hint = ""
-        if len(grid) == 3 and array.shape == (grid[0], 2):
-            hint = ": give the images of a batch one by one"
-        raise ValueError(
-            f"offsets must be whole numbers, one offset of length {len(grid)} for each of the "
-            f"{n_channels} channels, got shape {array.shape} and dtype {array.dtype}{hint}"
-        )
-    seen: set[tuple[int, ...]] = set()
-    for row in array.tolist():
-        step = tuple(row)
-        if not any(step):
-            raise ValueError(f"offsets must not be zero, got {step}")
-        if step in seen or tuple(-s for s in step) in seen:
-            raise ValueError(f"offsets must name each pair once, got {step} twice (up to sign)")
-        seen.add(step)
-    return sealed(array.astype(np.int64))
-
-
-def _checked_pair_weights(weights: ArrayLike | None, n_channels: int) -> NDArray[np.float64]:
-    if weights is None:
-        return sealed(np.ones(n_channels))
-    array = _validate.checked_finite(weights, "weights").astype(np.float64)
-    if array.shape != (n_channels,):
-        raise ValueError(
-            f"weights must be {n_channels} numbers, one for each offset, got shape {array.shape}"
-        )
-    if array.min() < 0:
-        raise ValueError(f"weights must be non-negative numbers, got {array.min():g}")
-    return sealed(array)
-
-
-def _checked_affinities(affinities: ArrayLike) -> tuple[NDArray[np.float32], tuple[int, ...]]:
-    """Validate affinities (d, *grid) and return them flat, (d, n), with their grid."""
-    shape = _validate.as_array(affinities, "affinities").shape
-    if len(shape) not in (3, 4):
-        raise ValueError(f"affinities must have shape (d, H, W) or (d, D, H, W), got {shape}")
-    grid = _validate.checked_grid(shape[1:], "affinities' grid")
-    values = _validate.checked_finite(affinities, "affinities")
-    if values.size and (values.min() < 0 or values.max() > 1):
-        worst = int(values.argmin() if values.min() < 0 else values.argmax())
-        where = tuple(int(i) for i in np.unravel_index(worst, values.shape))
-        raise ValueError(
-            f"affinities must be within [0, 1], got {values[where]:g} at index {where}"
-        )
-    flat = np.ascontiguousarray(values.reshape(values.shape[0], -1), dtype=np.float32)
-    return flat.view(), grid
-
-
-def _checked_table(values: ArrayLike, grid: tuple[int, ...]) -> NDArray[Any]:
-    """Return a private table (m, n) of single or double precision, its values not looked at."""
-    array = _validate.as_array(values, "values")
-    n_pixels = math.prod(grid)
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != n_pixels:
-        raise ValueError(
-            f"values must have a row for each channel and a column for each of the {n_pixels} "
-            f"pixels, got shape {array.shape}"
-        )
-    kept = private(array)
-    if kept.dtype not in (np.float32, np.float64):
-        raise TypeError(f"values must be float32 or float64, got dtype {array.dtype}")
-    return kept
-
-
-def _checked_channels(
-    channels: NDArray[Any], n_channels: int | None
-) -> tuple[NDArray[np.int32], int]:
-    """Return channel numbers (m, n) as int32, a private copy, and how many channels there are."""
-    if channels.dtype.kind not in "iu":
-        raise TypeError(f"channels must be of integer type, got dtype {channels.dtype}")
-    low, high = int(channels.min()), int(channels.max())
-    count = high + 1
-    if n_channels is not None:
-        count = _validate.checked_count(n_channels, "n_channels", 1)
-    if count > _validate.LARGEST_INT32:
-        raise ValueError(f"channels must be fewer than 2**31, got {count}: renumber them")
-    if low < 0 or high >= count:
-        raise ValueError(f"channels must be within 0..{count - 1}, got {low}..{high}")
-    return private(channels, np.int32), count

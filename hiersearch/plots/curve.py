@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from hiersearch.hierarchy.curve import trade_off
-from hiersearch.hierarchy.cuts import CutResult, horizontal_curve
+from hiersearch.hierarchy.cut_result import CutResult
+from hiersearch.hierarchy.cuts import horizontal_curve
 from hiersearch.hierarchy.matching import Match
 
 if TYPE_CHECKING:

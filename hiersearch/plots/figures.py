@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from hiersearch.hierarchy.cuts import CutResult, horizontal_curve
+from hiersearch.hierarchy.cut_result import CutResult
+from hiersearch.hierarchy.cuts import horizontal_curve
 from hiersearch.hierarchy.matching import Match
 from hiersearch.plots.curve import DETAIL_SIZE, DPI, NAME_SIZE, draw_curve
 from hiersearch.plots.panels import Pixels, fitted, shortened

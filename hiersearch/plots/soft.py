@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hiersearch.partitions.checks import checked_probabilities, pair_slices
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import (
-    Affinities,
-    Memberships,
-    SoftPartition,
-    checked_probabilities,
-    pair_slices,
-)
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 from hiersearch.plots.colours import CHANNEL_PALETTE, region_colours
 from hiersearch.plots.pixels import shown_slice
 
@@ -98,9 +93,9 @@ def soft_picture(soft: Partition | SoftPartition | ArrayLike) -> SoftPicture:
 
 def _memberships_picture(soft: Memberships) -> SoftPicture:
     rows = soft.values.reshape(-1, *soft.grid)
-    if soft.channels is None or soft.reading == "classes":
+    if soft.channels is None or soft.rows_are_classes:
         # The class reading keeps one class a row, split into components by its channels.
-        word = "classes" if soft.reading == "classes" else "channels"
+        word = "classes" if soft.rows_are_classes else "channels"
         return _channels_picture(rows, soft.grid, word)
     winner = _slice_of(soft.hard().labels(), soft.grid)
     confidence = _slice_of(_winning_probability(soft).reshape(soft.grid), soft.grid)

@@ -222,23 +222,3 @@ def mean_votes(
             for i in range(column.size):
                 column[i] = tile[i, j]
     return means
-
-
-@compiled
-def best_channel(values: Table) -> NDArray[np.int32]:
-    """Return the channel of the largest of (k, n) values at each pixel, of equals the first.
-
-    O(k · n).
-    """
-    k, n = values.shape
-    labels = np.zeros(n, np.int32)
-    best = values[0].copy()
-    # Pieces that stay in the cache from one channel to the next.
-    for start in range(0, n, 4096):
-        highest, label = best[start : start + 4096], labels[start : start + 4096]
-        for j in range(1, k):
-            value, number = values[j, start : start + 4096], np.int32(j)
-            for i in range(value.size):
-                label[i] = number if value[i] > highest[i] else label[i]
-                highest[i] = max(highest[i], value[i])
-    return labels

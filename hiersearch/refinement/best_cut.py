@@ -22,8 +22,8 @@ from hiersearch.hierarchy.matching import (
     _hierarchy,
 )
 from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.partitions.output import SoftOutput, as_soft_partition
 from hiersearch.partitions.soft import Memberships, SoftPartition
-from hiersearch.refinement.channels import soft_partition
 from hiersearch.refinement.metric_merging import refined
 from hiersearch.refinement.refinement import Refinement, Step
 
@@ -33,7 +33,7 @@ CLASS_PRICE = 5.0
 
 def best_cut(
     image: ArrayLike | None,
-    soft: SoftPartition | ArrayLike,
+    soft: SoftOutput | SoftPartition | ArrayLike,
     *,
     reading: str | None = None,
     tree: MergeTree | None = None,
@@ -55,7 +55,7 @@ def best_cut(
     ----------
     image : array, shape of the grid, with or without a last axis of channels
         What the tree is made of; may be None where ``tree`` is given.
-    soft : SoftPartition or float array
+    soft : SoftOutput, SoftPartition or float array
         Channels; an array as in :func:`hiersearch.refinement.refine`.
     reading : {"regions", "classes", "boundaries"}, optional
         What the channels of an array mean.
@@ -100,8 +100,8 @@ def best_cut(
     >>> best_cut(None, soft, reading="classes", tree=tree, price=0.1).labels
     array([[1, 1, 0, 0]], dtype=int32)
     """
-    goal = soft_partition(soft, reading)
-    is_class = goal.reading == "classes"
+    goal = as_soft_partition(soft, reading)
+    is_class = goal.rows_are_classes
     metric, classes = _weights(metric_weight, class_weight, is_class)
     if price is None:
         price = CLASS_PRICE / goal.total if is_class else 0.0
@@ -127,7 +127,7 @@ def best_cut(
         Step("hierarchy", {"nodes": tree.n_nodes}, made - begin, tree),
         Step("best_cut", figures, time.perf_counter() - made, tree),
     )
-    return Refinement(*refined(goal, cut.labels), trace)
+    return Refinement(*refined(soft, goal, cut.labels), trace)
 
 
 def _weights(metric: float | None, classes: float | None, is_class: bool) -> tuple[float, float]:

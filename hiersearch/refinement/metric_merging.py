@@ -15,8 +15,10 @@ from hiersearch.hierarchy.graph import compact_labels, numbers_of
 from hiersearch.hierarchy.matching import DEFAULT_SUPERPIXELS, _changes, _checked_image, _leaves
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
+from hiersearch.partitions.checks import checked_unit_map, pair_slices
+from hiersearch.partitions.output import SoftOutput, connected_components
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition, pair_slices
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 from hiersearch.refinement import _merging_kernels as kernels
 from hiersearch.refinement.constraints import ConstrainedLeaves, constrained_leaves
 from hiersearch.refinement.merging_problem import MergingProblem, merging_problem
@@ -30,6 +32,7 @@ def metric_merging(
     image: ArrayLike | None,
     soft: PartitionLike,
     *,
+    reading: str | None = None,
     superpixels: str | ArrayLike = DEFAULT_SUPERPIXELS,
     superpixel_count: int | None = None,
     regions: int | None = None,
@@ -58,8 +61,10 @@ def metric_merging(
     ----------
     image : array, shape of the grid, with or without a last axis of channels; or None
         What superpixels are made of, together with the soft output.
-    soft : SoftPartition, or a Partition or label map
+    soft : SoftOutput, SoftPartition, Partition, label map, or float array with its reading
         What to come near to. Its measure counts.
+    reading : {"regions", "classes", "boundaries", "objects"}, optional
+        What the channels of an array mean, (k, *grid).
     superpixels, superpixel_count
         As in :func:`hiersearch.hierarchy.matching.match`: a method, or a label map.
     regions : int, optional
@@ -124,7 +129,7 @@ def metric_merging(
     ([[0, 0, 0, 1, 1, 1]], 4)
     """
     began = time.perf_counter()
-    goal = as_partition(soft, "soft")
+    goal = as_partition(soft, "soft", reading=reading)
     _validate.checked_choice(order, ORDERS, "order")
     _validate.checked_choice(long_range, ("vote", "merge"), "long_range")
     for name, value, low in (
@@ -139,7 +144,7 @@ def metric_merging(
         raise TypeError(
             f"class_weight needs a soft partition whose channels are classes, got {goal!r}"
         )
-    evidence = None if boundary is None else checked_boundary(boundary, goal.grid)
+    evidence = None if boundary is None else checked_unit_map(boundary, "boundary", goal.grid)
     leaf_map = _superpixels(image, goal, superpixels, superpixel_count)
     leaves = constrained_leaves(leaf_map, must_link, cannot_link, hard_boundary)
     problem = merging_problem(
@@ -170,7 +175,7 @@ def metric_merging(
         "seconds": seconds,
     }
     labels = tree.labels_of(tree.cut_with_regions(n_leaves - merges))
-    found = refined(goal, labels)
+    found = refined(soft, goal, labels)
     step = Step("metric_merging", figures, time.perf_counter() - began, tree)
     return Refinement(*found, (step,))
 
@@ -188,20 +193,6 @@ def _superpixels(
     labels = _validate.checked_labels(chosen, "superpixels")
     _validate.checked_same_grid(labels.shape, goal.grid, "superpixels", "soft")
     return compact_labels(labels)[0]
-
-
-def checked_boundary(
-    boundary: ArrayLike, grid: tuple[int, ...], name: str = "boundary"
-) -> NDArray[np.float64]:
-    """Return a boundary map as float64 if it lies on ``grid`` and within [0, 1]."""
-    field = _validate.checked_finite(boundary, name)
-    if field.shape != grid:
-        raise ValueError(f"{name} must have the grid's shape {grid}, got {field.shape}")
-    if field.min() < 0 or field.max() > 1:
-        worst = int(field.argmin() if field.min() < 0 else field.argmax())
-        where = tuple(int(i) for i in np.unravel_index(worst, field.shape))
-        raise ValueError(f"{name} must be within [0, 1], got {field[where]:g} at index {where}")
-    return field.astype(np.float64, copy=False)
 
 
 def _merged(
@@ -239,33 +230,44 @@ def _merged(
 
 
 def refined(
-    goal: Partition | SoftPartition, labels: NDArray[np.int32]
-) -> tuple[NDArray[np.float32], NDArray[np.int32], Partition]:
-    """Return the channels of ``goal`` brought to a partition, its labels, and the partition.
+    soft: object, goal: Partition | SoftPartition, labels: NDArray[np.int32]
+) -> tuple[SoftOutput, NDArray[np.int32], Partition]:
+    """Return the output brought to a partition, its labels, and the partition.
 
     Rows of probabilities become their means over the regions; of class channels the labels are
-    classes and the partition their components. Boundary maps become 1 at pixels beside another
-    region, affinities 1 for pairs within a region, label maps the partition's.
+    classes and the partition their components. Boundary maps, and label maps, become 1 at pixels
+    beside another region, affinities 1 for pairs within a region.
+
+    Parameters
+    ----------
+    soft : object
+        What was given; where it is a `SoftOutput`, a foreground goes on with the affinities.
+    goal : Partition or SoftPartition
+        What it was read as.
+    labels : int32 array, shape of the grid
+        The partition, numbered from 0.
     """
     grid = labels.shape
-    if isinstance(goal, Memberships) and goal.reading != "boundaries":
+    measure = None if goal.measure is None else goal.measure.reshape(grid)
+    if isinstance(goal, Memberships) and not goal.reads_boundaries:
         means = _region_means(goal, labels.reshape(-1))
-        probabilities = np.ascontiguousarray(means[:, labels.reshape(-1)])
-        if goal.reading == "classes":
-            from hiersearch.refinement.channels import components
-
+        rows = np.ascontiguousarray(means[:, labels.reshape(-1)]).reshape(-1, *grid)
+        if goal.rows_are_classes:
             named = means.argmax(axis=0).astype(np.int32)[labels]
-            return probabilities.reshape(-1, *grid), named, components(named)
-        shown = probabilities.reshape(-1, *grid)
+            return SoftOutput(rows, "classes", measure=measure), named, connected_components(named)
+        output = SoftOutput(rows, "regions", measure=measure)
     elif isinstance(goal, Affinities):
         shown = np.zeros((goal.offsets.shape[0], *grid), np.float32)
         for joined, offset in zip(shown, goal.offsets, strict=True):
             source, target = pair_slices(offset, grid)
             joined[source] = labels[source] == labels[target]
+        output = SoftOutput.of_partition(goal).with_channels(shown)
+        if isinstance(soft, SoftOutput) and soft.foreground_map is not None:
+            output = soft.with_channels(np.concatenate([soft.foreground_map[None], shown]))
     else:
-        shown = _changes(labels)[None]
+        output = SoftOutput(_changes(labels)[None], "boundaries", measure=measure)
     partition = Partition.from_labels(labels)
-    return shown, partition.labels(), partition
+    return output, partition.labels(), partition
 
 
 def _region_means(goal: Memberships, flat: NDArray[np.int32]) -> NDArray[np.float32]:

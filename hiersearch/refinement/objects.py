@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,20 +14,15 @@ from hiersearch.hierarchy.agglomerate import agglomerate
 from hiersearch.hierarchy.graph import compact_labels, region_graph
 from hiersearch.hierarchy.matching import _changes, _checked_image
 from hiersearch.hierarchy.watershed import watershed_tree
+from hiersearch.partitions.checks import checked_probabilities, checked_unit_map, pair_slices
+from hiersearch.partitions.output import SoftOutput, as_soft_output
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import (
-    Affinities,
-    SoftPartition,
-    checked_probabilities,
-    pair_slices,
-)
+from hiersearch.partitions.soft import Affinities, SoftPartition
 from hiersearch.refinement.calibration import break_even as calibrated_break_even
-from hiersearch.refinement.metric_merging import checked_boundary, metric_merging
+from hiersearch.refinement.metric_merging import metric_merging
 from hiersearch.refinement.refinement import Refinement, Step
 
 Field = NDArray[np.float64]
-Objects = Literal["background-interior-boundary", "affinities", "boundary"]
-CHANNELS: tuple[Objects, ...] = ("background-interior-boundary", "affinities", "boundary")
 
 NARROWING = 0.14
 """How much narrower than its smaller object a neck is that alone parts two objects."""
@@ -52,9 +47,9 @@ PAIRS_BLUR = 1.5
 
 def objects(
     image: ArrayLike | None,
-    probabilities: ArrayLike,
+    soft: SoftOutput | SoftPartition | ArrayLike,
     *,
-    channels: Objects = "background-interior-boundary",
+    reading: str | None = None,
     offsets: Sequence[Sequence[int]] | None = None,
     superpixels: str | ArrayLike | None = None,
     foreground: ArrayLike | None = None,
@@ -75,19 +70,20 @@ def objects(
     ----------
     image : array, shape of the grid, with or without a last axis of channels; or None
         Used where ``superpixels`` of affinities name a method, only.
-    probabilities : array
-        "background-interior-boundary": (3, *grid), summing to 1; "affinities": (d, *grid);
-        "boundary": (*grid) or (1, *grid), within [0, 1].
-    channels : {"background-interior-boundary", "affinities", "boundary"}
-        What the channels mean. In 3-D and in 2-D alike.
+    soft : SoftOutput, SoftPartition or array
+        An array comes with its reading: objects are (3, *grid), background, interior and boundary,
+        summing to 1; affinities (d, *grid), or (1 + d, *grid) with the foreground first;
+        boundaries (*grid) or (1, *grid), within [0, 1].
+    reading : {"objects", "affinities", "boundaries"}, optional
+        What the channels of an array mean, "objects" where omitted. In 3-D and in 2-D alike.
     offsets : sequence of d offsets
-        Of affinities, as in `SoftPartition.from_affinities`.
+        Of an array of affinities, as in `SoftPartition.from_affinities`.
     superpixels : integer array or str, optional
         Fine regions to merge; the map's own basins where omitted. Of affinities a label map or a
         method of `metric_merging`, of a boundary map a label map. With background, interior and
         boundary there is no choice.
     foreground : array, shape of the grid, optional
-        With affinities or a boundary map: probability of an object; where it is below
+        With a boundary map, or affinities that lack it: probability of an object; where it is below
         ``certainty`` there is background, but for holes of up to 100 pixels. Everything is an
         object where omitted. Affinities with an end on the background don't count.
     certainty : float, optional
@@ -114,8 +110,8 @@ def objects(
     Returns
     -------
     Refinement
-        ``labels`` are 0 on the background (where there can be one) and 1.. on the objects; else
-        0.. . ``probabilities`` are what the partition says: 0 or 1.
+        ``labels`` are 0 on the background (where there can be one: see ``has_background``) and
+        1.. on the objects; else 0.. . The channels are what the partition says: 0 or 1.
 
     Raises
     ------
@@ -137,54 +133,65 @@ def objects(
     >>> import numpy as np
     >>> boundary = np.full((9, 20), 0.1)
     >>> boundary[:, 9:11] = 0.9
-    >>> objects(None, boundary, channels="boundary").labels[4].tolist()
+    >>> objects(None, boundary, reading="boundaries").labels[4].tolist()
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     """
     began = time.perf_counter()
-    _validate.checked_choice(channels, CHANNELS, "channels")
-    if (offsets is None) == (channels == "affinities"):
-        said = "need offsets, got None" if offsets is None else f"have no use for offsets={offsets}"
-        raise ValueError(f"channels {channels!r} {said}")
+    if reading is None and not isinstance(soft, (SoftOutput, SoftPartition)):
+        reading = "objects"
+    output = as_soft_output(soft, reading, offsets=offsets)
+    way = _WAYS.get(output.reading)
+    if way is None:
+        raise ValueError(
+            f"objects needs one of the readings {', '.join(_WAYS)}, got {output.reading!r}"
+        )
     if certainty is None:
-        certainty = 0.5 if channels == "affinities" else 0.65
+        certainty = way.certainty
     _check_numbers(certainty, confidence, persistence, minimum_size, break_even)
-    if channels == "background-interior-boundary":
+    if not way.is_merged:
         unused = {"superpixels": superpixels, "foreground": foreground, "break_even": break_even}
         for name, value in unused.items():
             if value is not None:
-                raise ValueError(f"channels {channels!r} have no use for {name}")
-        soft, basins, covered, peaks = _from_three(probabilities, certainty, persistence)
+                raise ValueError(f"reading {output.reading!r} has no use for {name}")
+        pairs, basins, covered, peaks = _from_three(output.channels, certainty, persistence)
         if image is not None:
-            _checked_image(image, soft.grid)
+            _checked_image(image, output.grid)
         merged = metric_merging(
-            None, soft, superpixels=basins, must_link=must_link, cannot_link=cannot_link
+            None, pairs, superpixels=basins, must_link=must_link, cannot_link=cannot_link
         )
         labels = _kept(merged.labels, covered, minimum_size, peaks, confidence)
-        return _three_result(labels, began, merged)
+        return _result(output.with_channels(_three_of(labels)), labels, began, merged, {}, True)
+    if foreground is not None and output.foreground_map is not None:
+        raise ValueError("foreground must come with the affinities or beside them, got both")
+    given = output.foreground_map if foreground is None else foreground
     inside: NDArray[np.bool_] | None = None
-    figures: dict[str, Any] = {}
-    chosen: str | ArrayLike
-    if channels == "boundary":
-        soft, chosen, figures = _from_boundary(probabilities, superpixels, break_even)
-    else:
-        assert offsets is not None
-        soft = SoftPartition.from_affinities(probabilities, offsets)
-    if foreground is not None:
-        sure = checked_boundary(foreground, soft.grid, "foreground") >= certainty
+    if given is not None:
+        sure = checked_unit_map(given, "foreground", output.grid) >= certainty
         inside = _without_small_holes(sure)
-    if channels == "affinities":
-        chosen = _fragments(soft, inside) if superpixels is None else superpixels
-        soft = _shifted(soft, inside, PAIRS_BREAK_EVEN if break_even is None else break_even)
+    chosen, pairs, figures = way.prepared(output, superpixels, inside, break_even)
     merged = metric_merging(
-        image, soft, superpixels=chosen, must_link=must_link, cannot_link=cannot_link
+        image, pairs, superpixels=chosen, must_link=must_link, cannot_link=cannot_link
     )
     labels = merged.labels
     if inside is not None:
         labels = _kept(labels, inside, minimum_size, None, confidence)
-    shown = _changes(labels)[None] if channels == "boundary" else merged.probabilities
-    return Refinement(
-        shown, labels, Partition.from_labels(labels), _trace(labels, began, merged, figures)
-    )
+    shown = way.shown(labels, merged)
+    if output.foreground_map is not None:
+        shown = np.concatenate([(labels > 0)[None].astype(np.float32), shown])
+    found = output.with_channels(shown)
+    return _result(found, labels, began, merged, figures, inside is not None)
+
+
+def _result(
+    output: SoftOutput,
+    labels: NDArray[np.int32],
+    began: float,
+    merged: Refinement,
+    figures: dict[str, Any],
+    has_background: bool,
+) -> Refinement:
+    trace = _trace(labels, began, merged, figures)
+    return Refinement(output, labels, Partition.from_labels(labels), trace, has_background)
 
 
 def _check_numbers(
@@ -331,11 +338,10 @@ def _kept(
     return numbers.astype(np.int32)[numbered]
 
 
-def _three_result(labels: NDArray[np.int32], began: float, merged: Refinement) -> Refinement:
+def _three_of(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return background, interior and boundary of objects."""
     edge = (_changes(labels) > 0) & (labels > 0)
-    shown = np.stack([labels == 0, (labels > 0) & ~edge, edge]).astype(np.float32)
-    trace = _trace(labels, began, merged, {})
-    return Refinement(shown, labels, Partition.from_labels(labels), trace)
+    return np.stack([labels == 0, (labels > 0) & ~edge, edge]).astype(np.float32)
 
 
 # --- boundary maps and affinities -----------------------------------------------------------
@@ -357,12 +363,14 @@ def boundary_affinities(boundary: Field, height: float) -> Affinities:
 
 
 def _from_boundary(
-    probabilities: ArrayLike, superpixels: str | ArrayLike | None, break_even: float | None
-) -> tuple[Affinities, NDArray[np.int32], dict[str, Any]]:
-    """Return affinities, the fragments, and what the calibration found."""
-    array = _validate.as_array(probabilities, "probabilities")
-    grid = array.shape[1:] if array.ndim in (3, 4) and array.shape[0] == 1 else array.shape
-    field = checked_boundary(array.reshape(grid), _validate.checked_grid(grid, "probabilities"))
+    output: SoftOutput,
+    superpixels: str | ArrayLike | None,
+    inside: NDArray[np.bool_] | None,
+    break_even: float | None,
+) -> tuple[str | ArrayLike, Affinities, dict[str, Any]]:
+    """Return the fragments, affinities, and what the calibration found."""
+    grid = output.grid
+    field = checked_unit_map(output.channels[0], "boundary")
     _check_two_pixels(grid)
     if isinstance(superpixels, str):
         raise TypeError(
@@ -373,7 +381,7 @@ def _from_boundary(
         fragments = _own_basins(field)
     else:
         fragments = compact_labels(_validate.checked_labels(superpixels, "superpixels"))[0]
-        _validate.checked_same_grid(fragments.shape, grid, "superpixels", "probabilities")
+        _validate.checked_same_grid(fragments.shape, grid, "superpixels", "boundary")
     if break_even is not None:
         figures: dict[str, Any] = {"break_even": float(break_even), "calibrated": False}
     else:
@@ -384,7 +392,20 @@ def _from_boundary(
             "calibrated": found.calibrated,
             "separation": found.separation,
         }
-    return boundary_affinities(field, figures["break_even"]), fragments, figures
+    return fragments, boundary_affinities(field, figures["break_even"]), figures
+
+
+def _from_pairs(
+    output: SoftOutput,
+    superpixels: str | ArrayLike | None,
+    inside: NDArray[np.bool_] | None,
+    break_even: float | None,
+) -> tuple[str | ArrayLike, Affinities, dict[str, Any]]:
+    """Return the fragments and the affinities, moved so that they break even at one half."""
+    soft = output.partition()
+    assert isinstance(soft, Affinities)
+    fragments = _fragments(soft, inside) if superpixels is None else superpixels
+    return fragments, _shifted(soft, inside, break_even or PAIRS_BREAK_EVEN), {}
 
 
 def _own_basins(
@@ -432,3 +453,35 @@ def _shifted(soft: Affinities, inside: NDArray[np.bool_] | None, break_even: flo
             source, target = pair_slices(offset, soft.grid)
             channel[source] = np.where(inside[source] & inside[target], channel[source], 0.5)
     return SoftPartition.from_affinities(moved, soft.offsets.tolist())
+
+
+def _unprepared(*_: object) -> Any:
+    raise AssertionError("background, interior and boundary are not merged as they are")
+
+
+def _edges(labels: NDArray[np.int32], _: Refinement) -> NDArray[np.float32]:
+    return _changes(labels)[None]
+
+
+def _pairs(_: NDArray[np.int32], merged: Refinement) -> NDArray[np.float32]:
+    return merged.output.channels
+
+
+class _Way(NamedTuple):
+    """How objects are found in channels of one reading."""
+
+    certainty: float
+    """Default of the foreground from which on a pixel belongs to an object."""
+    is_merged: bool
+    """Whether the channels are merged as they are, without a landscape of their own."""
+    prepared: Callable[..., tuple[str | ArrayLike, Affinities, dict[str, Any]]] = _unprepared
+    """From the output to fragments, affinities and figures."""
+    shown: Callable[[NDArray[np.int32], Refinement], NDArray[np.float32]] = _edges
+    """From what was found to channels."""
+
+
+_WAYS: dict[str, _Way] = {
+    "objects": _Way(0.65, False),
+    "boundaries": _Way(0.65, True, _from_boundary, _edges),
+    "affinities": _Way(0.5, True, _from_pairs, _pairs),
+}

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from hiersearch import _validate
 from hiersearch.device.choice import resolved
-from hiersearch.partitions.soft import READINGS, Affinities, Memberships, SoftPartition
-from hiersearch.refinement.channels import soft_partition
+from hiersearch.partitions.output import Offsets, SoftOutput, as_soft_output
+from hiersearch.partitions.soft import Reading, SoftPartition
 from hiersearch.refinement.refinement import Refinement
 
-METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
 
-ON_DEVICES = ("tree_voting", "best_cut")
-"""Methods that can use a GPU."""
+class Method(NamedTuple):
+    """One way of refining."""
 
-DEFAULT_METHODS: dict[str, tuple[str, ...]] = {
+    module: str
+    """Where the function of its name is, imported when it is first used."""
+    readings: tuple[Reading, ...]
+    """What it can work on."""
+    on_devices: bool = False
+    """Whether it can use a GPU."""
+    alone: bool = False
+    """Whether nothing can come before or after it."""
+
+    def function(self, name: str) -> Callable[..., Refinement]:
+        """Return the function itself."""
+        found: Callable[..., Refinement] = getattr(import_module(self.module), name)
+        return found
+
+
+_CHANNELS: tuple[Reading, ...] = ("regions", "classes", "boundaries")
+METHODS: dict[str, Method] = {
+    "tree_voting": Method("hiersearch.refinement.tree_voting", _CHANNELS, on_devices=True),
+    "metric_merging": Method("hiersearch.refinement.metric_merging", (*_CHANNELS, "affinities")),
+    "best_cut": Method(
+        "hiersearch.refinement.best_cut", (*_CHANNELS, "affinities"), on_devices=True
+    ),
+    "objects": Method(
+        "hiersearch.refinement.objects", ("objects", "boundaries", "affinities"), alone=True
+    ),
+}
+"""The methods by name."""
+
+DEFAULT_METHODS: dict[Reading, tuple[str, ...]] = {
     "regions": ("metric_merging",),
     "classes": ("tree_voting",),
     "boundaries": ("metric_merging",),
     "affinities": ("metric_merging",),
     "objects": ("objects",),
 }
-"""What `refine` does for each reading unless told otherwise, chosen by the benchmarks."""
-
-OBJECTS = "objects"
-
-_OBJECT_CHANNELS = {
-    "objects": "background-interior-boundary",
-    "boundaries": "boundary",
-    "affinities": "affinities",
-}
+"""What `refine` does for each reading unless told otherwise, chosen by the benchmarks; but for
+affinities with a foreground, of which "objects" alone makes use."""
 
 
 def refine(
     image: ArrayLike | None,
-    soft: SoftPartition | ArrayLike,
+    soft: SoftOutput | SoftPartition | ArrayLike,
     *,
     reading: str | None = None,
+    offsets: Offsets | None = None,
     method: str | Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     device: str | None = "cpu",
@@ -52,16 +74,17 @@ def refine(
     ----------
     image : array of finite numbers, shape of the grid, with or without a last axis of channels
         May be None where the methods do without it.
-    soft : SoftPartition or float array
+    soft : SoftOutput, SoftPartition or float array
         What to refine. An array has its channels first, (k, *grid), and comes with ``reading``; a
-        boundary map may lack the axis of channels. Affinities come as a soft partition, which
-        knows their offsets.
-    reading : {"regions", "classes", "boundaries", "objects"}, optional
+        boundary map may lack the axis of channels.
+    reading : {"regions", "classes", "boundaries", "affinities", "objects"}, optional
         What an array's channels mean. "objects": background, interior and boundary of objects,
         which become instances.
+    offsets : sequence of offsets, optional
+        Of an array of affinities; see :class:`~hiersearch.partitions.SoftOutput`.
     method : str or sequence of str, optional
         "tree_voting", "metric_merging", "best_cut", or several of them: each refines the
-        probabilities that the one before has left. Or "objects", for boundaries and affinities.
+        output that the one before has left. Or "objects", for boundaries, affinities and objects.
         ``DEFAULT_METHODS`` of the reading where omitted.
     options : mapping of str to mapping, optional
         Keyword arguments of each method, e.g. ``{"tree_voting": {"trees": 1, "steps": 1}}``.
@@ -98,8 +121,8 @@ def refine(
     (1, ['tree_voting'])
     """
     resolved(device)
-    meaning = _reading_of(soft, reading)
-    names = _checked_methods(method, meaning)
+    output = as_soft_output(soft, reading, offsets=offsets)
+    names = _checked_methods(method, output)
     chosen = {} if options is None else dict(options)
     unused = sorted(set(chosen) - set(names))
     if unused:
@@ -109,108 +132,29 @@ def refine(
     trace: list[Any] = []
     found: Refinement | None = None
     for name in names:
-        if found is not None:
-            soft = _refined_soft(soft, found.probabilities)
-        arguments = chosen.get(name, {})
-        if name in ON_DEVICES:
-            arguments = {"device": device, **arguments}
-        found = _run(name, image, soft, meaning, arguments)
+        arguments: dict[str, Any] = {"device": device} if METHODS[name].on_devices else {}
+        arguments |= chosen.get(name, {})
+        found = METHODS[name].function(name)(image, output, **arguments)
+        output = found.output
         trace += found.trace
     assert found is not None
-    return Refinement(found.probabilities, found.labels, found.partition, tuple(trace))
+    return replace(found, trace=tuple(trace))
 
 
-def _reading_of(soft: SoftPartition | ArrayLike, reading: str | None) -> str:
-    choices = (*READINGS, OBJECTS)
-    if isinstance(soft, SoftPartition):
-        if reading not in (None, soft.reading):
-            raise ValueError(
-                f"reading must be that of the soft partition, {soft.reading!r}, got {reading!r}"
-            )
-        return soft.reading
-    if reading is None:
-        raise ValueError(
-            f"reading must say what the channels of an array mean, one of {', '.join(choices)}"
-        )
-    return _validate.checked_choice(reading, choices, "reading")
-
-
-def _checked_methods(method: str | Sequence[str] | None, reading: str) -> tuple[str, ...]:
+def _checked_methods(method: str | Sequence[str] | None, output: SoftOutput) -> tuple[str, ...]:
     if method is None:
-        return DEFAULT_METHODS[reading]
+        return ("objects",) if output.foreground else DEFAULT_METHODS[output.reading]
     names = (method,) if isinstance(method, str) else tuple(method)
     if not names:
         raise ValueError(f"method must name at least one of {', '.join(METHODS)}, got none")
     for name in names:
-        _validate.checked_choice(name, METHODS, "method")
-    if reading == OBJECTS and names != (OBJECTS,):
-        raise ValueError(f"reading 'objects' needs method 'objects', got {', '.join(names)}")
-    if OBJECTS in names:
-        if len(names) > 1:
-            raise ValueError(f"method 'objects' must come alone, got {', '.join(names)}")
-        if reading not in _OBJECT_CHANNELS:
+        _validate.checked_choice(name, tuple(METHODS), "method")
+        if METHODS[name].alone and len(names) > 1:
+            raise ValueError(f"method {name!r} must come alone, got {', '.join(names)}")
+        if output.reading not in METHODS[name].readings:
+            fitting = [other for other in METHODS if output.reading in METHODS[other].readings]
             raise ValueError(
-                f"method 'objects' needs reading {', '.join(_OBJECT_CHANNELS)}, got {reading!r}"
+                f"method {name!r} needs reading {', '.join(METHODS[name].readings)}, got "
+                f"{output.reading!r}, which goes with {', '.join(fitting)}"
             )
     return names
-
-
-def _run(
-    name: str,
-    image: ArrayLike | None,
-    soft: SoftPartition | ArrayLike,
-    reading: str,
-    options: Mapping[str, Any],
-) -> Refinement:
-    own_reading = None if isinstance(soft, SoftPartition) else reading
-    method: Callable[..., Refinement]
-    if name == "tree_voting":
-        from hiersearch.refinement.tree_voting import tree_voting as method
-    elif name == "best_cut":
-        from hiersearch.refinement.best_cut import best_cut as method
-    elif name == "metric_merging":
-        from hiersearch.refinement.metric_merging import metric_merging
-
-        return metric_merging(image, soft_partition(soft, own_reading), **options)
-    else:
-        return _objects(image, soft, reading, options)
-    return method(image, soft, reading=own_reading, **options)
-
-
-def _objects(
-    image: ArrayLike | None,
-    soft: SoftPartition | ArrayLike,
-    reading: str,
-    options: Mapping[str, Any],
-) -> Refinement:
-    from hiersearch.refinement.objects import objects
-
-    channels: Any = _OBJECT_CHANNELS[reading]
-    if isinstance(soft, Affinities):
-        values = soft.values.reshape(-1, *soft.grid)
-        return objects(image, values, channels=channels, offsets=soft.offsets.tolist(), **options)
-    if isinstance(soft, SoftPartition):
-        raise ValueError(f"method 'objects' needs the boundary map itself, got {soft!r}")
-    return objects(image, soft, channels=channels, **options)
-
-
-def _refined_soft(
-    soft: SoftPartition | ArrayLike, probabilities: ArrayLike
-) -> SoftPartition | ArrayLike:
-    """Return refined probabilities in the form that the soft output came in."""
-    if isinstance(soft, Affinities):
-        return SoftPartition.from_affinities(
-            probabilities, soft.offsets.tolist(), weights=soft.weights, measure=_measure(soft)
-        )
-    if isinstance(soft, Memberships):
-        values = np.asarray(probabilities)
-        if soft.reading == "classes":
-            return SoftPartition.from_classes(values, measure=_measure(soft))
-        if soft.reading == "boundaries" and values.shape[0] == 1:
-            return SoftPartition.from_boundaries(values[0], measure=_measure(soft))
-        return SoftPartition.from_regions(values, measure=_measure(soft))
-    return probabilities
-
-
-def _measure(soft: SoftPartition) -> ArrayLike | None:
-    return None if soft.measure is None else soft.measure.reshape(soft.grid)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch.partitions.output import SoftOutput
 from hiersearch.partitions.partition import Partition
 
 
@@ -29,8 +30,8 @@ class Step:
 class Refinement:
     """A refined soft output and the partition that it comes down to."""
 
-    probabilities: NDArray[np.float32]
-    """(k, *grid) refined channels, of the same meaning as those that came in."""
+    output: SoftOutput
+    """Refined channels, of the same meaning as those that came in."""
     labels: NDArray[np.int32]
     """Shape of the grid. Class channels: the class of each pixel. Else: the region of each pixel,
     numbered as in ``partition``."""
@@ -38,3 +39,5 @@ class Refinement:
     """The regions; for class channels the connected components of ``labels``."""
     trace: tuple[Step, ...]
     """What was done, in order."""
+    has_background: bool = False
+    """Whether labels are objects from 1, with 0 where there is none."""

@@ -21,10 +21,11 @@ from hiersearch import _validate
 from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.graph import checked_channels, sides_of
 from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.partitions.output import SoftOutput, as_soft_output
 from hiersearch.partitions.soft import SoftPartition
 from hiersearch.refinement import _voting_kernels as kernels
 from hiersearch.refinement import device_voting
-from hiersearch.refinement.channels import Channels, as_channels
+from hiersearch.refinement.channels import Channels
 from hiersearch.refinement.refinement import Refinement, Step
 from hiersearch.refinement.voting import Ballot, KernelBallot, VotingTree
 
@@ -42,7 +43,7 @@ SAMPLE = 2**14
 
 def tree_voting(
     image: ArrayLike | None,
-    soft: SoftPartition | ArrayLike,
+    soft: SoftOutput | SoftPartition | ArrayLike,
     *,
     reading: str | None = None,
     trees: int | Sequence[MergeTree] = 2,
@@ -63,10 +64,10 @@ def tree_voting(
     image : array of finite numbers, shape of the grid, with or without a last axis of channels
         What the trees are made of; may be None where ``trees`` are given. uint8 counts as grey
         levels; the values of any other type are scaled so that they span the levels 0..255.
-    soft : SoftPartition or float array (k, *grid)
+    soft : SoftOutput, SoftPartition or float array (k, *grid)
         Region or class channels, or a boundary map (an array (1, *grid) or ``grid``).
     reading : {"regions", "classes", "boundaries"}, optional
-        What the channels of an array mean; a soft partition knows.
+        What the channels of an array mean; a soft output knows.
     trees : {1, 2} or sequence of MergeTree
         1: single linkage of the image's pixels, by their largest channel difference. 2: that, and
         the same of the image blurred by 0.7 pixels. Or trees of your own, with any leaves.
@@ -132,14 +133,15 @@ def tree_voting(
     >>> int(found.labels[8, 8]), found.partition.n_regions
     (1, 2)
     """
-    channels = as_channels(soft, reading, measure, "tree_voting")
+    output = as_soft_output(soft, reading, measure=measure)
+    channels = Channels.of(output)
     _validate.checked_count(steps, "steps", 1)
     _check_numbers(weight, support, size, exponent, tolerance)
     resolved(device)
     made: list[Step] = []
     voting = [
         VotingTree.of(tree, scale, size, exponent, tolerance)
-        for tree, scale in _trees(image, trees, contrast, channels.grid, made)
+        for tree, scale in _trees(image, trees, contrast, output.grid, made)
     ]
     ballot = _ballot(channels, voting, steps, device)
     before = ballot.labels()
@@ -147,7 +149,7 @@ def tree_voting(
     for number in range(steps):
         begin = time.perf_counter()
         means = ballot.means()
-        if number == 0 and channels.reading == "classes" and votes.size > 2 and support > 0:
+        if number == 0 and output.rows_are_classes and votes.size > 2 and support > 0:
             every = slice(None, None, max(1, before.size // SAMPLE))
             weights = None if channels.measure is None else channels.measure[every]
             votes = _supported(*ballot.sampled(means, every), before[every], weights, support)
@@ -165,9 +167,8 @@ def tree_voting(
         }
         made.append(Step("tree_voting", figures, time.perf_counter() - begin))
         before = after
-    channels = channels.changed_to(ballot.values())
-    labels, partition = channels.result(before)
-    return Refinement(channels.probabilities(), labels, partition, tuple(made))
+    found = channels.changed_to(ballot.values()).refined()
+    return Refinement(found, *found.outcome(), tuple(made))
 
 
 def image_tree(

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from hiersearch.hierarchy.costs import forbidden_nodes, region_costs
 from hiersearch.hierarchy.curve import log10_cuts_by_regions, nearest_cuts_by_regions, trade_off
-from hiersearch.hierarchy.cuts import (
-    horizontal_curve,
-    in_words,
-    log10_cuts,
-    nearest_cut,
-    nearest_horizontal_cut,
-)
+from hiersearch.hierarchy.cut_result import in_words, log10_cuts
+from hiersearch.hierarchy.cuts import horizontal_curve, nearest_cut, nearest_horizontal_cut
 from hiersearch.hierarchy.k_best import nearest_cuts
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric import distance

@@ -307,7 +307,7 @@ def test_a_trained_network_says_itself_what_its_channels_mean(tmp_path, channels
         logits = module(torch.from_numpy(RGB).permute(2, 0, 1)[None] / 255)
         expected = (logits.softmax(1) if activation == "softmax" else logits.sigmoid())[0]
     np.testing.assert_allclose(network(RGB), expected.numpy(), atol=1e-5)
-    assert network.target(network(RGB)).grid == (13, 18)
+    assert network.predict(RGB).partition().grid == (13, 18)
     # It may be said again.
     load_network(tmp_path / "own.pt", activation=activation, channels=names)
 

@@ -5,6 +5,7 @@ import pytest
 
 from hiersearch.errors import DoubtfulInputWarning
 from hiersearch.networks import Network, NetworkError
+from hiersearch.refinement import refine
 
 IMAGE = np.random.default_rng(0).random((6, 7), dtype=np.float32)
 
@@ -271,28 +272,34 @@ def test_one_channel_of_two_classes_is_the_probability_of_the_second(reading):
 # --- what the channels mean -------------------------------------------------------------------
 
 
-def test_a_network_that_knows_its_reading_gives_targets_and_refinements():
+def giving(channels, reading, offsets=None):
+    """Return a network that gives these channels whatever the image."""
+    return Network("known", lambda batch: channels, "none", reading=reading, offsets=offsets)
+
+
+def test_a_network_that_knows_its_reading_gives_a_soft_output():
     image = np.zeros((12, 16), np.uint8)
     image[3:9, 3:8] = 200
     inside = np.where(image > 0, 0.9, 0.1).astype(np.float32)
     two = np.stack([1 - inside, inside])
     three = np.stack([1 - inside, 0.9 * inside, 0.1 * inside])
-    for reading, probabilities, names in (
-        ("classes", two, ("memberships", "tree_voting")),
-        ("regions", two, ("memberships", "metric_merging")),
-        ("boundaries", inside[None], ("memberships", "metric_merging")),
-        ("objects", three, ("memberships", "objects")),
+    for reading, channels, method in (
+        ("classes", two, "tree_voting"),
+        ("regions", two, "metric_merging"),
+        ("boundaries", inside[None], "metric_merging"),
+        ("objects", three, "objects"),
     ):
-        network = Network("known", lambda batch: batch, "none", reading=reading)
-        target = network.target(probabilities)
-        assert type(target).__name__.lower() == names[0]
-        assert target.reading == ("regions" if reading == "objects" else reading)
-        assert target.measure is None
-        weighted = network.target(probabilities, measure=np.full(image.shape, 2.0))
-        assert weighted.total == 2 * image.size
-        found = network.refined(image, probabilities)
-        assert found.trace[-1].method == names[1]
-    assert network.refined(image, three).labels[5, 5] == 1
+        network = giving(channels, reading)
+        output = network.predict(image)
+        assert output.reading == reading
+        assert np.array_equal(output.channels, channels)
+        assert output.measure is None
+        weighted = network.predict(image, measure=np.full(image.shape, 2.0))
+        assert weighted.partition().total == 2 * image.size
+        found = refine(image, output)
+        assert found.trace[-1].method == method
+    assert found.labels[5, 5] == 1
+    assert found.has_background
 
 
 def test_affinities_come_with_or_without_a_foreground():
@@ -303,37 +310,33 @@ def test_affinities_come_with_or_without_a_foreground():
     together[0, :, 7] = 0.1
     foreground = np.ones((1, 12, 16), np.float32)
     foreground[:, :, :8] = 0
-    network = Network("pairs", lambda batch: batch, "none", reading="affinities", offsets=offsets)
-    with_foreground = np.concatenate([foreground, together])
-    for probabilities in (together, with_foreground):
-        target = network.target(probabilities)
-        assert target.reading == "affinities"
-        assert np.array_equal(target.values.reshape(2, 12, 16), together)
-        regions = network.refined(image, probabilities, method="metric_merging").labels
-        assert len(np.unique(regions)) == 2
-    assert network.split(together)[0] is None
-    assert network.refined(image, together).trace[-1].method == "metric_merging"
+    alone = giving(together, "affinities", offsets).predict(image)
+    both = giving(np.concatenate([foreground, together]), "affinities", offsets).predict(image)
+    for output in (alone, both):
+        values = output.partition().values
+        assert np.array_equal(values.reshape(2, 12, 16), together)
+        regions = refine(image, output, method="metric_merging")
+        assert len(np.unique(regions.labels)) == 2
+        assert regions.output.channels.shape == output.channels.shape
+    assert alone.foreground_map is None
+    assert refine(image, alone).trace[-1].method == "metric_merging"
     for method in (None, "objects", ["objects"]):
-        labels = network.refined(image, with_foreground, method=method).labels
-        assert (labels[:, :8] == 0).all()
-        assert (labels[:, 8:] == 1).all()
+        found = refine(image, both, method=method)
+        assert (found.labels[:, :8] == 0).all()
+        assert (found.labels[:, 8:] == 1).all()
+        assert np.array_equal(found.output.channels[0], found.labels > 0)
 
 
 def test_readings_that_are_not_known_or_do_not_fit():
-    unknown = Network("own", lambda batch: batch, "none")
-    for call in (unknown.target, lambda p: unknown.refined(None, p)):
-        with pytest.raises(ValueError, match=r"network own must have a reading, one of regions, "):
-            call(np.full((2, 3, 4), 0.5))
-    with pytest.raises(ValueError, match="network own must have affinities to split"):
-        unknown.split(np.zeros((2, 3, 4)))
-    edges = Network("edges", lambda batch: batch, "none", reading="boundaries")
-    with pytest.raises(ValueError, match="boundaries reading needs one channel, got 2"):
-        edges.target(np.zeros((2, 3, 4)))
-    pairs = Network("p", lambda b: b, "none", reading="affinities", offsets=((0, 1), (1, 0)))
-    with pytest.raises(ValueError, match=r"2 offsets must give as many channels.*\(4, 3, 4\)"):
-        pairs.target(np.zeros((4, 3, 4)))
+    image = np.zeros((3, 4), np.uint8)
+    with pytest.raises(ValueError, match=r"network known must have a reading, one of regions, "):
+        giving(np.full((2, 3, 4), 0.5), None).predict(image)
+    with pytest.raises(ValueError, match="network known: the boundaries reading needs one channel"):
+        giving(np.zeros((2, 3, 4)), "boundaries").predict(image)
+    with pytest.raises(ValueError, match=r"2 offsets must have as many channels.* got 4"):
+        giving(np.zeros((4, 3, 4)), "affinities", ((0, 1), (1, 0))).predict(image)
     with pytest.raises(ValueError, match="reading must be one of"):
-        Network("x", lambda batch: batch, "none", reading="masks")
+        giving(np.zeros((2, 3, 4)), "masks")
     for reading, offsets in (("affinities", None), ("classes", ((0, 1),)), (None, ((0, 1),))):
         with pytest.raises(ValueError, match="offsets must be given for reading 'affinities'"):
-            Network("x", lambda batch: batch, "none", reading=reading, offsets=offsets)
+            giving(np.zeros((2, 3, 4)), reading, offsets)

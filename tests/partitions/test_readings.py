@@ -5,7 +5,6 @@ import pytest
 from scipy import ndimage
 
 from hiersearch.partitions import Partition, SoftPartition
-from hiersearch.partitions.readings import boundary_memberships, class_memberships
 
 
 def softmax(rng, k, *grid):
@@ -25,7 +24,7 @@ def test_two_nuclei_of_one_class_are_two_regions():
     foreground = np.full((7, 12), 0.05)
     foreground[2:5, 1:4] = 0.95
     foreground[2:5, 8:11] = 0.95
-    soft = class_memberships(np.stack([1 - foreground, foreground]))
+    soft = SoftPartition.from_classes(np.stack([1 - foreground, foreground]))
     assert soft.n_channels == 3
     hard = soft.hard().original_labels()
     assert hard[3, 2] != hard[3, 9]
@@ -43,7 +42,7 @@ def test_two_nuclei_of_one_class_are_two_regions():
 def test_each_probability_goes_to_the_nearest_component_of_its_class(grid, seed):
     k = 4
     values = softmax(np.random.default_rng(seed), k, *grid)
-    soft = class_memberships(values)
+    soft = SoftPartition.from_classes(values)
     np.testing.assert_array_equal(soft.values, values.reshape(k, -1))
     assert_probabilities(soft)
     winner = values.argmax(axis=0).reshape(-1)
@@ -69,7 +68,7 @@ def test_each_probability_goes_to_the_nearest_component_of_its_class(grid, seed)
 
 def test_a_class_that_wins_nowhere_stays_one_channel():
     values = np.array([[[0.5, 0.5, 0.5]], [[0.2, 0.2, 0.2]], [[0.3, 0.3, 0.3]]])
-    soft = class_memberships(values)
+    soft = SoftPartition.from_classes(values)
     assert soft.n_channels == 3
     np.testing.assert_allclose(soft.probabilities(), values, atol=1e-7)
 
@@ -77,11 +76,11 @@ def test_a_class_that_wins_nowhere_stays_one_channel():
 def test_pixels_that_touch_at_a_corner_are_two_components():
     foreground = np.eye(2) * 0.8 + 0.1
     # Both diagonals fall apart: two components of each class.
-    assert class_memberships(np.stack([1 - foreground, foreground])).n_channels == 4
+    assert SoftPartition.from_classes(np.stack([1 - foreground, foreground])).n_channels == 4
 
 
 def test_one_pixel_has_one_region_a_class():
-    soft = class_memberships(np.array([0.25, 0.75]).reshape(2, 1, 1), measure=[[3]])
+    soft = SoftPartition.from_classes(np.array([0.25, 0.75]).reshape(2, 1, 1), measure=[[3]])
     assert (soft.n_channels, soft.total) == (2, 3)
     assert soft.hard().label_values.tolist() == [1]
 
@@ -97,7 +96,7 @@ def two_basins():
 
 @pytest.mark.parametrize("spread", ["passes", "random-walk"])
 def test_basins_become_regions_and_walls_are_shared(spread):
-    soft = boundary_memberships(two_basins(), spread=spread)
+    soft = SoftPartition.from_boundaries(two_basins(), spread=spread)
     assert soft.n_channels == 2
     assert_probabilities(soft)
     hard = soft.hard().labels()
@@ -113,7 +112,7 @@ def test_basins_become_regions_and_walls_are_shared(spread):
 
 def test_passes_share_a_pixel_by_the_formula():
     field, softness = two_basins(), 0.2
-    soft = boundary_memberships(field, softness=softness)
+    soft = SoftPartition.from_boundaries(field, softness=softness)
     dense = soft.probabilities().astype(float)
     own = soft.hard().original_labels()
     lowest_pass = 0.5
@@ -129,23 +128,25 @@ def test_passes_share_a_pixel_by_the_formula():
 def test_a_lower_pass_is_shared_more_widely():
     low, high = two_basins(), two_basins()
     low[3, 4] = 0.3
-    shares = [boundary_memberships(f).probabilities().min(axis=0)[0, 0] for f in (low, high)]
+    shares = [
+        SoftPartition.from_boundaries(f).probabilities().min(axis=0)[0, 0] for f in (low, high)
+    ]
     assert shares[0] > shares[1] > 0
 
 
 def test_minima_shallower_than_depth_are_no_seeds():
     field = np.array([[0.0, 0.5, 0.3, 0.9, 0.1, 0.4]])
-    assert boundary_memberships(field, depth=0.05).n_channels == 3
-    assert boundary_memberships(field, depth=0.2).n_channels == 3
-    assert boundary_memberships(field, depth=0.21).n_channels == 2
-    assert boundary_memberships(field, depth=0.81).n_channels == 1
+    assert SoftPartition.from_boundaries(field, depth=0.05).n_channels == 3
+    assert SoftPartition.from_boundaries(field, depth=0.2).n_channels == 3
+    assert SoftPartition.from_boundaries(field, depth=0.21).n_channels == 2
+    assert SoftPartition.from_boundaries(field, depth=0.81).n_channels == 1
 
 
 def test_a_thin_diagonal_wall_parts_two_basins():
     # The upper basin is shallower: over the wall's corners it would drain into the lower one.
     field = np.triu(np.full((9, 9), 0.2))
     np.fill_diagonal(field, 0.9)
-    soft = boundary_memberships(field)
+    soft = SoftPartition.from_boundaries(field)
     assert soft.n_channels == 2
     labels = soft.hard().labels()
     assert labels[0, 8] != labels[8, 0]
@@ -160,15 +161,15 @@ def ladder(n):
 
 def test_at_most_so_many_neighbours_are_kept_the_lowest_passes_first():
     field = ladder(6)
-    few = boundary_memberships(field, neighbours=2, softness=1.0)
+    few = SoftPartition.from_boundaries(field, neighbours=2, softness=1.0)
     assert few.values.shape[0] == 2
     third = few.probabilities()[:, 0, 4]
     # Of its two neighbours the third basin keeps the one behind the lower wall, on its left.
     assert np.flatnonzero(third).tolist() == [1, 2]
-    all_of_them = boundary_memberships(field, neighbours=100, softness=1.0)
+    all_of_them = SoftPartition.from_boundaries(field, neighbours=100, softness=1.0)
     assert np.flatnonzero(all_of_them.probabilities()[:, 0, 4]).tolist() == [1, 2, 3]
     assert all_of_them.values.shape[0] <= 6
-    alone = boundary_memberships(field, neighbours=1)
+    alone = SoftPartition.from_boundaries(field, neighbours=1)
     np.testing.assert_array_equal(alone.values, 1.0)
     assert alone.hard().n_regions == 6
 
@@ -178,7 +179,7 @@ def test_at_most_so_many_neighbours_are_kept_the_lowest_passes_first():
 def test_every_grid_gives_probabilities(spread, grid):
     field = np.random.default_rng(4).random(grid)
     field[tuple(slice(None, None, 4) for _ in grid)] = 0.0
-    soft = boundary_memberships(field, spread=spread, neighbours=3)
+    soft = SoftPartition.from_boundaries(field, spread=spread, neighbours=3)
     assert soft.grid == grid
     assert soft.n_channels > 3
     assert soft.values.shape[0] == 3
@@ -193,7 +194,7 @@ def test_every_grid_gives_probabilities(spread, grid):
     "field", [np.full((4, 5), 0.3), np.zeros((1, 1)), np.linspace(0, 1, 12).reshape(3, 4)]
 )
 def test_a_map_without_walls_is_one_region(spread, field):
-    soft = boundary_memberships(field, spread=spread, measure=np.full(field.shape, 2))
+    soft = SoftPartition.from_boundaries(field, spread=spread, measure=np.full(field.shape, 2))
     assert soft.n_channels == 1
     assert soft.hard().n_regions == 1
     np.testing.assert_array_equal(soft.values, 1.0)
@@ -218,6 +219,6 @@ def test_a_map_without_walls_is_one_region(spread, field):
 )
 def test_what_cannot_be_read_is_refused_with_a_sentence(field, options, message):
     with pytest.raises(ValueError, match=message):
-        boundary_memberships(np.asarray(field, float), **options)
+        SoftPartition.from_boundaries(np.asarray(field, float), **options)
     with pytest.raises(ValueError, match=message):
         SoftPartition.from_boundaries(np.asarray(field, float), **options)

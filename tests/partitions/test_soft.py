@@ -268,9 +268,10 @@ def test_each_constructor_says_how_the_channels_were_read():
         SoftPartition.from_classes(half),
         SoftPartition.from_boundaries(half[0]),
         SoftPartition.from_affinities(half, [(0, 1), (1, 0)]),
+        SoftPartition.from_objects(np.full((3, 2, 3), 1 / 3)),
     ]
     assert tuple(soft.reading for soft in made) == READINGS
-    assert [type(soft) for soft in made] == [Memberships] * 3 + [Affinities]
+    assert [type(soft) for soft in made] == [Memberships] * 3 + [Affinities, Memberships]
     assert repr(made[0]) == "<Memberships 2×3: 2 channels (dense), read as regions>"
     assert repr(made[1]) == "<Memberships 2×3: 2 channels (2 a pixel), read as classes>"
     assert repr(made[3]) == "<Affinities 2×3: 2 offsets>"

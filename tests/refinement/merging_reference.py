@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from hiersearch.partitions.soft import Affinities, pair_slices
+from hiersearch.partitions.checks import pair_slices
+from hiersearch.partitions.soft import Affinities
 
 
 def pairs_of(offsets, grid):

@@ -70,8 +70,8 @@ def test_a_region_takes_its_best_class_and_a_price_removes_specks():
     found = best_cut(image, soft, reading="classes", tree=pixel_tree(image))
     assert np.array_equal(found.labels, image > 0)
     assert found.partition.n_regions == 2
-    assert np.array_equal(found.probabilities.argmax(axis=0), found.labels)
-    assert found.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(found.output.channels.argmax(axis=0), found.labels)
+    assert found.output.channels.sum(axis=0) == pytest.approx(1, abs=1e-5)
 
 
 def test_other_readings_get_partitions():
@@ -81,10 +81,10 @@ def test_other_readings_get_partitions():
     boundary = np.zeros(image.shape)
     boundary[:, 14] = 0.9
     found = best_cut(None, boundary, reading="boundaries", tree=regions.trace[0].tree)
-    assert found.probabilities.shape == (1, *image.shape)
+    assert found.output.channels.shape == (1, *image.shape)
     found = best_cut(image, boundary, reading="boundaries")
     assert found.partition.n_regions == 2
-    assert set(np.unique(found.probabilities)) == {0.0, 1.0}
+    assert set(np.unique(found.output.channels)) == {0.0, 1.0}
 
 
 def test_all_pixels_of_one_class_are_one_region():
@@ -117,5 +117,5 @@ def test_bad_input_is_named(changes, message):
 
 def test_affinities_need_offsets():
     image, soft = scene()
-    with pytest.raises(TypeError, match="affinities need their offsets"):
+    with pytest.raises(ValueError, match="offsets must be given for reading 'affinities'"):
         best_cut(image, soft, reading="affinities")

@@ -37,8 +37,8 @@ def test_it_is_multiplication_by_the_expected_co_membership(device, seed, n_tree
         tolerance=0, measure=measure, device=device, **parameters,
     )  # fmt: skip
     wanted = voted(soft, trees, steps, 6.0, [2.0] * n_trees, **parameters, measure=measure)
-    assert found.probabilities == pytest.approx(wanted, abs=5e-6)
-    assert found.probabilities.dtype == np.float32
+    assert found.output.channels == pytest.approx(wanted, abs=5e-6)
+    assert found.output.channels.dtype == np.float32
 
 
 def test_worths_that_fall_by_many_orders_of_magnitude_lose_nothing():
@@ -56,7 +56,7 @@ def test_worths_that_fall_by_many_orders_of_magnitude_lose_nothing():
         measure=measure, device="cpu:torch", **parameters,
     )  # fmt: skip
     wanted = voted(soft, [tree], 1, 6.0, [1.0], **parameters, measure=measure)
-    assert found.probabilities == pytest.approx(wanted, abs=1e-6)
+    assert found.output.channels == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -67,10 +67,10 @@ def test_on_real_nuclei_it_agrees_with_the_cpu(device, tolerance):
         tree_voting(image, soft, reading="classes", tolerance=tolerance, steps=2, device=name)
         for name in (device, "cpu")
     )
-    assert there.probabilities == pytest.approx(here.probabilities, abs=2e-5)
+    assert there.output.channels == pytest.approx(here.output.channels, abs=2e-5)
     unlike = there.labels != here.labels
     # Only where two classes are as probable.
-    assert (np.abs(here.probabilities[0] - 0.5)[unlike] < 1e-5).all()
+    assert (np.abs(here.output.channels[0] - 0.5)[unlike] < 1e-5).all()
     nodes = [found.trace[-1].figures["voting_nodes"] for found in (there, here)]
     assert nodes[0] == nodes[1]
 
@@ -82,7 +82,7 @@ def test_classes_abstain_as_on_the_cpu(device):
     wanted = tree_voting(image, soft, reading="classes", steps=2)
     assert found.trace[-1].figures["abstaining"] == [2]
     assert np.array_equal(found.labels, truth)
-    assert found.probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
+    assert found.output.channels == pytest.approx(wanted.output.channels, abs=1e-5)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -92,7 +92,7 @@ def test_boundary_maps_and_pixels_without_measure(device):
     boundary = np.where(image > 0, 0.9, 0.1)
     boundary[4, 7] = 0.4
     found = tree_voting(image, boundary, reading="boundaries", steps=2, device=device)
-    assert found.probabilities[0, 4, 7] > 0.5
+    assert found.output.channels[0, 4, 7] > 0.5
     assert found.partition.n_regions == 2
     wrong = np.array([[0.9, 0.9, 0.1, 0.9, 0.9]])
     measure = np.array([[0.0, 0.0, 1.0, 0.0, 0.0]])
@@ -108,7 +108,7 @@ def test_of_equals_the_first_wins_and_zeros_can_be_outvoted():
     certain = np.stack([np.zeros((4, 5)), np.ones((4, 5))])
     certain[:, 2, 2] = [1, 0]
     found = tree_voting(IMAGE, certain, reading="classes", weight=50, device="cpu:torch")
-    assert np.isfinite(found.probabilities).all()
+    assert np.isfinite(found.output.channels).all()
     assert found.labels.all()
 
 
@@ -117,7 +117,7 @@ def test_a_small_memory_changes_nothing(monkeypatch):
     at_once = tree_voting(image, soft, reading="classes", device="cpu:torch")
     monkeypatch.setattr(batches, "CPU_BYTES", 2**14)
     piecewise = tree_voting(image, soft, reading="classes", device="cpu:torch")
-    assert piecewise.probabilities == pytest.approx(at_once.probabilities, abs=1e-6)
+    assert piecewise.output.channels == pytest.approx(at_once.output.channels, abs=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -158,7 +158,7 @@ def test_noise_inside_regions_is_averaged_away_and_their_border_stays():
     inside = np.clip(np.where(truth, 0.85, 0.15) + rng.normal(0, 0.1, truth.shape), 0.01, 0.99)
     soft = SoftPartition.from_regions(np.stack([1 - inside, inside]))
     found = metric_merging(None, soft, superpixels=blocks((30, 40)), order="mean")
-    probabilities = found.probabilities
+    probabilities = found.output.channels
     assert np.abs(probabilities.sum(axis=0) - 1).max() < 1e-5
     for region in np.unique(found.labels):
         mine = found.labels == region
@@ -317,11 +317,11 @@ def test_every_reading_returns_what_came_in_refined():
     boundary = np.full(grid, 0.1)
     boundary[:, 8] = 0.9
     soft = SoftPartition.from_boundaries(boundary)
-    assert metric_merging(None, soft).probabilities.shape == (1, *grid)
-    assert metric_merging(None, random_soft(rng, "affinities", grid)).probabilities.shape[0] == 4
+    assert metric_merging(None, soft).output.channels.shape == (1, *grid)
+    assert metric_merging(None, random_soft(rng, "affinities", grid)).output.channels.shape[0] == 4
     classes = metric_merging(None, random_soft(rng, "classes", grid))
-    assert classes.probabilities.shape == (3, *grid)
-    assert np.array_equal(classes.labels, classes.probabilities.argmax(axis=0))
+    assert classes.output.channels.shape == (3, *grid)
+    assert np.array_equal(classes.labels, classes.output.channels.argmax(axis=0))
 
 
 def test_objective_of_the_reference_is_the_metric():

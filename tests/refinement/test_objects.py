@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.io import imread
 from skimage.metrics import adapted_rand_error
 
-from hiersearch.partitions.soft import pair_slices
+from hiersearch.partitions.checks import pair_slices
 from hiersearch.refinement.objects import boundary_affinities, objects
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -47,8 +47,8 @@ def test_touching_discs_come_apart_and_background_is_zero():
     assert right(found.labels, truth) == 4
     assert found.labels[0, 0] == 0
     assert np.array_equal(found.labels, found.partition.labels())
-    assert found.probabilities.shape == soft.shape
-    assert (found.probabilities.sum(axis=0) == 1).all()
+    assert found.output.channels.shape == soft.shape
+    assert (found.output.channels.sum(axis=0) == 1).all()
     assert [step.method for step in found.trace] == ["metric_merging", "objects"]
     assert found.trace[-1].figures["objects"] == 4
 
@@ -174,15 +174,15 @@ def test_em_volume_given_fragments_and_a_break_even(volume):
     boundary = volume["boundary_probability"].astype(np.float64)
     before = rand_error(volume, volume["fragments"])
     found = objects(
-        None, boundary, channels="boundary", superpixels=volume["fragments"], break_even=0.95
+        None, boundary, reading="boundaries", superpixels=volume["fragments"], break_even=0.95
     )
     assert rand_error(volume, found.labels) < 0.5 * before
-    assert found.probabilities.shape == (1, *boundary.shape)
+    assert found.output.channels.shape == (1, *boundary.shape)
 
 
 def test_em_volume_from_its_own_basins_is_calibrated_and_beats_the_fragments(volume):
     boundary = volume["boundary_probability"].astype(np.float64)
-    found = objects(None, boundary[None], channels="boundary")
+    found = objects(None, boundary[None], reading="boundaries")
     figures = found.trace[-1].figures
     assert figures["calibrated"]
     assert 0.5 < figures["break_even"] < 1
@@ -195,7 +195,7 @@ def test_nearest_affinities_break_even_at_the_height():
 
 
 def test_an_image_of_one_row_works():
-    assert objects(None, np.array([[0.1, 0.1, 0.9, 0.1]]), channels="boundary").labels.shape == (
+    assert objects(None, np.array([[0.1, 0.1, 0.9, 0.1]]), reading="boundaries").labels.shape == (
         1,
         4,
     )
@@ -214,7 +214,7 @@ def test_affinities_with_a_repulsive_long_range_part_what_short_ones_join():
     values[2] = 0.9
     values[2, :, 8:16] = 0.05
     leaves = (np.arange(32) // 4)[None] + 8 * (np.arange(24) // 4)[:, None]
-    settings = {"channels": "affinities", "superpixels": leaves, "break_even": 0.5}
+    settings = {"reading": "affinities", "superpixels": leaves, "break_even": 0.5}
     found = objects(None, values, offsets=offsets, **settings)
     assert np.array_equal(found.labels, labels)
     short = objects(None, values[:2], offsets=offsets[:2], **settings)
@@ -227,7 +227,7 @@ def test_foreground_leaves_the_background_out():
     foreground = np.ones((20, 20))
     foreground[:, :5] = 0
     found = objects(
-        None, values, channels="affinities", offsets=[(1, 0), (0, 1)], foreground=foreground
+        None, values, reading="affinities", offsets=[(1, 0), (0, 1)], foreground=foreground
     ).labels
     assert (found[:, :5] == 0).all()
     # A seam without affinity parts the rest in two.
@@ -256,7 +256,7 @@ def test_touching_objects_come_apart_whatever_the_affinities_of_the_background(g
     axes = np.eye(ndim, dtype=int)
     offsets = [tuple((axis * step).tolist()) for step in (1, 3, 6) for axis in axes]
     values = true_affinities(truth, offsets)
-    settings = {"channels": "affinities", "offsets": offsets}
+    settings = {"reading": "affinities", "offsets": offsets}
     found = objects(None, values, foreground=0.8 * (truth > 0) + 0.1, **settings).labels
     assert np.array_equal(found, truth) or np.array_equal(found, (3 - truth) * (truth > 0))
 
@@ -267,14 +267,14 @@ def test_a_small_hole_in_the_foreground_belongs_to_the_object_around_it():
     foreground[18:22, 18:22] = 0
     offsets = [(0, 1), (1, 0)]
     values = true_affinities(truth, offsets)
-    found = objects(None, values, channels="affinities", offsets=offsets, foreground=foreground)
+    found = objects(None, values, reading="affinities", offsets=offsets, foreground=foreground)
     assert np.array_equal(found.labels, truth)
 
 
 def test_no_foreground_is_all_background_and_small_objects_are_none():
     offsets = [(0, 1), (1, 0)]
     values = np.full((2, 12, 12), 0.9)
-    settings = {"channels": "affinities", "offsets": offsets}
+    settings = {"reading": "affinities", "offsets": offsets}
     assert objects(None, values, foreground=np.zeros((12, 12)), **settings).labels.max() == 0
     single = np.zeros((12, 12))
     single[3, 3] = single[7, 7:9] = 1
@@ -289,14 +289,14 @@ def test_a_method_of_superpixels_divides_the_image():
     values = np.full((2, 20, 20), 0.9)
     values[0, :, 9] = 0.1
     offsets = [(0, 1), (1, 0)]
-    found = objects(image, values, channels="affinities", offsets=offsets, superpixels="guided")
+    found = objects(image, values, reading="affinities", offsets=offsets, superpixels="guided")
     assert found.partition.n_regions == 2
 
 
 def test_break_even_moves_affinities():
     values = np.full((2, 12, 12), 0.4, np.float32)
     offsets = [(1, 0), (0, 1)]
-    settings = {"channels": "affinities", "offsets": offsets, "superpixels": "pixels"}
+    settings = {"reading": "affinities", "offsets": offsets, "superpixels": "pixels"}
     assert objects(None, values, break_even=0.5, **settings).partition.n_regions == 144
     assert objects(None, values, break_even=0.8, **settings).partition.n_regions == 1
     # Where it is omitted, pairs break even at 0.7.
@@ -307,28 +307,28 @@ def test_break_even_moves_affinities():
 OK = np.full((3, 8, 8), 1 / 3)
 MAP = np.full((8, 8), 0.2)
 BAD = [
-    ((OK[:2] * 1.5, {}), "must have 3 channels"),
+    ((OK[:2] * 1.5, {}), "needs 3 channels"),
     ((OK[:, :1, :1], {}), r"must have two pixels or more, got the grid \(1, 1\)"),
-    ((MAP[:1, :1], {"channels": "boundary"}), "must have two pixels or more"),
+    ((MAP[:1, :1], {"reading": "boundaries"}), "must have two pixels or more"),
     ((OK * 2, {}), "must sum to 1 over the channels"),
     ((np.full((3, 8, 8), np.nan), {}), "must be finite, got nan"),
-    ((OK, {"channels": "classes"}), "channels must be one of background-interior-boundary, aff"),
-    ((OK, {"offsets": [(0, 1)]}), r"have no use for offsets=\[\(0, 1\)\]"),
-    ((OK, {"channels": "affinities"}), "channels 'affinities' need offsets, got None"),
-    ((OK, {"superpixels": np.zeros((8, 8), int)}), "have no use for superpixels"),
-    ((OK, {"foreground": MAP}), "have no use for foreground"),
-    ((OK, {"break_even": 0.5}), "have no use for break_even"),
+    ((OK, {"reading": "classes"}), "objects needs one of the readings objects, .* got 'classes'"),
+    ((OK, {"offsets": [(0, 1)]}), r"offsets must be given for reading 'affinities' alone"),
+    ((OK, {"reading": "affinities"}), "offsets must be given for reading 'affinities', got None"),
+    ((OK, {"superpixels": np.zeros((8, 8), int)}), "has no use for superpixels"),
+    ((OK, {"foreground": MAP}), "has no use for foreground"),
+    ((OK, {"break_even": 0.5}), "has no use for break_even"),
     ((OK, {"confidence": np.nan}), "confidence must be a number, got nan"),
     ((OK, {"certainty": 2}), r"certainty must be within \[0, 1\], got 2"),
     ((OK, {"persistence": 0}), "persistence must be a positive number, got 0"),
     ((OK, {"minimum_size": -1}), "minimum_size must be at least 0, got -1"),
     ((OK, {"cannot_link": [[[0, 0], [0, 1]]]}), "cannot_link keeps pixels"),
-    ((MAP, {"channels": "boundary", "break_even": 1.0}), r"break_even must be within \(0, 1\)"),
-    ((MAP + 1, {"channels": "boundary"}), r"boundary must be within \[0, 1\], got 1.2"),
-    ((MAP * np.nan, {"channels": "boundary"}), "boundary must be finite, got nan"),
-    ((OK, {"channels": "boundary", "superpixels": np.zeros((8, 9), int)}), "must share one grid"),
+    ((MAP, {"reading": "boundaries", "break_even": 1.0}), r"break_even must be within \(0, 1\)"),
+    ((MAP + 1, {"reading": "boundaries"}), r"boundary must be within \[0, 1\], got 1.2"),
+    ((MAP * np.nan, {"reading": "boundaries"}), "boundary must be finite, got nan"),
+    ((OK, {"reading": "boundaries", "superpixels": np.zeros((8, 9), int)}), "must share one grid"),
     (
-        (MAP, {"channels": "boundary", "foreground": np.ones((8, 9))}),
+        (MAP, {"reading": "boundaries", "foreground": np.ones((8, 9))}),
         r"foreground must have the grid's shape \(8, 8\), got \(8, 9\)",
     ),
 ]
@@ -343,7 +343,7 @@ def test_bad_input_is_refused_in_one_sentence(given, message):
 
 def test_a_boundary_map_takes_no_names_of_superpixels():
     with pytest.raises(TypeError, match="superpixels of a boundary map must be a label map, or"):
-        objects(None, MAP, channels="boundary", superpixels="slic")
+        objects(None, MAP, reading="boundaries", superpixels="slic")
 
 
 def test_an_image_of_another_shape_is_refused_even_where_it_is_not_needed():

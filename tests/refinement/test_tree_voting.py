@@ -67,8 +67,8 @@ def test_it_is_multiplication_by_the_expected_co_membership(seed, n_trees, steps
         tolerance=0, measure=measure, **parameters,
     )  # fmt: skip
     wanted = voted(soft, trees, steps, 6.0, [2.0] * n_trees, **parameters, measure=measure)
-    assert found.probabilities == pytest.approx(wanted, abs=2e-5)
-    assert found.probabilities.dtype == np.float32
+    assert found.output.channels == pytest.approx(wanted, abs=2e-5)
+    assert found.output.channels.dtype == np.float32
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,7 +87,7 @@ def test_the_trees_of_the_image_are_those_of_its_grey_levels(kind, grid):
     pairs = [np.abs(np.diff(levels, axis=a)).max(axis=-1).reshape(-1) for a in range(len(grid))]
     contrast = np.sqrt(np.mean(np.concatenate(pairs) ** 2.0)) if np.prod(grid) > 1 else 1
     wanted = voted(soft, [tree], 1, 5.0, [contrast], **parameters)
-    assert found.probabilities == pytest.approx(wanted, abs=1e-5)
+    assert found.output.channels == pytest.approx(wanted, abs=1e-5)
     assert found.trace[0].figures["contrast"] == pytest.approx(contrast)
     assert np.array_equal(found.labels, wanted.argmax(axis=0))
 
@@ -109,7 +109,7 @@ def test_brightness_and_contrast_of_the_image_make_no_difference():
     first, second = (
         tree_voting(shown, soft, reading="classes") for shown in (image, 7 * image + 900)
     )
-    assert first.probabilities == pytest.approx(second.probabilities, abs=0.02)
+    assert first.output.channels == pytest.approx(second.output.channels, abs=0.02)
 
 
 def test_a_tolerance_changes_little_and_saves_nodes():
@@ -153,7 +153,8 @@ def test_labels_partition_and_trace_go_with_the_reading():
     assert [step.method for step in classes.trace] == ["image tree"] * 2 + ["tree_voting"]
     assert isinstance(classes.trace[0].tree, MergeTree)
     assert np.array_equal(
-        tree_voting(image, SoftPartition.from_classes(soft)).probabilities, classes.probabilities
+        tree_voting(image, SoftPartition.from_classes(soft)).output.channels,
+        classes.output.channels,
     )
 
 
@@ -191,7 +192,7 @@ def test_whoever_abstains_neither_loses_nor_gains_pixels(seed, k, steps, support
     found = tree_voting(
         None, soft, reading="classes", trees=[tree], steps=steps, contrast=2.0, support=support
     )
-    assert found.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert found.output.channels.sum(axis=0) == pytest.approx(1, abs=1e-5)
     before = soft.argmax(axis=0)
     for channel in found.trace[-1].figures["abstaining"]:
         assert np.array_equal(found.labels == channel, before == channel)
@@ -202,7 +203,7 @@ def test_the_votes_among_those_who_do_not_abstain_are_the_same():
     soft = np.random.default_rng(0).dirichlet([9, 9, 9], image.size).T.reshape(soft.shape) + soft
     soft /= soft.sum(axis=0)
     found, all_vote = (
-        tree_voting(image, soft, reading="classes", support=share).probabilities
+        tree_voting(image, soft, reading="classes", support=share).output.channels
         for share in (0.5, 0)
     )
     # Odds of the two others do not depend on what the third does.
@@ -220,8 +221,8 @@ def test_boundary_maps_stay_boundary_maps():
     boundary[4, 7] = 0.4
     for shape in ((9, 15), (1, 9, 15)):
         found = tree_voting(image, boundary.reshape(shape), reading="boundaries", steps=2)
-        assert found.probabilities.shape == (1, 9, 15)
-        assert found.probabilities[0, 4, 7] > 0.5
+        assert found.output.channels.shape == (1, 9, 15)
+        assert found.output.channels[0, 4, 7] > 0.5
         assert found.partition.n_regions == 2
         assert np.array_equal(found.labels, found.partition.labels())
 
@@ -234,7 +235,7 @@ def test_all_pixels_of_one_class_stay_so():
     certain = np.stack([np.zeros((10, 11)), np.ones((10, 11))])
     found = tree_voting(image, certain, reading="classes")
     assert (found.labels == 1).all()
-    assert np.isfinite(found.probabilities).all()
+    assert np.isfinite(found.output.channels).all()
 
 
 def test_pixels_without_measure_have_no_vote():
@@ -287,7 +288,7 @@ def test_bad_input_is_named(changes, message):
 
 def test_what_has_no_channels_at_pixels_is_refused():
     affinities = SoftPartition.from_affinities(SOFT, [[0, 1], [1, 0]])
-    with pytest.raises(TypeError, match=r"tree_voting needs channels at pixels .* metric_merging"):
+    with pytest.raises(TypeError, match=r"channels must be at pixels .* got affinities"):
         tree_voting(IMAGE, affinities)
     with pytest.raises(TypeError, match="trees must be merge trees"):
         tree_voting(IMAGE, SOFT, reading="classes", trees=["tree"])

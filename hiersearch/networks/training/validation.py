@@ -12,6 +12,7 @@ from hiersearch import evaluation
 from hiersearch.evaluation.class_maps import class_confusion, iou_of_confusion
 from hiersearch.networks.channels import IGNORED, Channels
 from hiersearch.networks.network import Network
+from hiersearch.refinement.pipeline import refine
 
 LabelMaps = Sequence[NDArray[np.integer[Any]]]
 
@@ -38,7 +39,7 @@ def validation_scores(
 ) -> dict[str, float]:
     """Score a network as it will be used.
 
-    Instances come from the package's own search, `Network.refined`, and their scores are means
+    Instances come from the package's own search, `refine`, and their scores are means
     over images. Classes are the arg-max; their IoU is over all pixels, its mean over the classes
     that occur.
 
@@ -65,7 +66,7 @@ def validation_scores(
     rows = []
     for image, truth in zip(images, label_maps, strict=True):
         between()
-        found = network.refined(image, network(image)).labels
+        found = refine(image, network.predict(image)).labels
         rows.append(
             (
                 float(evaluation.average_precision(found, truth, ignore=IGNORED)[0]),
