@@ -27,18 +27,17 @@ def demo(
         from hiersearch.data import demo_image
         from hiersearch.hierarchy.matching import DEFAULT_LINKAGE, DEFAULT_SUPERPIXELS
         from hiersearch.hierarchy.matching import match as find_match
-        from hiersearch.networks import nuclei_network, nuclei_target
+        from hiersearch.networks import nuclei_network
 
         network = nuclei_network()
         image = demo_image()
         seconds = {"loading": time.perf_counter() - begin}
         begin = time.perf_counter()
-        probabilities = network(image)
-        target = nuclei_target(probabilities)
+        output = network.predict(image)
         seconds["network"] = time.perf_counter() - begin
     with progress("Searching the hierarchy", as_json):
-        found = find_match(image, target)
-    job = Job("nuclei.png", {"network": "nuclei"}, "objects", DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
+        found = find_match(image, output)
+    job = Job("nuclei.png", {"network": "nuclei"}, DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
     with progress("Drawing", as_json):
         summary = write_results(
             destination,
@@ -46,7 +45,7 @@ def demo(
             found,
             job,
             seconds | found.seconds,
-            probabilities=probabilities,
+            output=output,
             channel_names=network.channels,
         )
     if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hiersearch import choices
 from hiersearch.cli.console import progress, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
@@ -19,9 +20,9 @@ from hiersearch.cli.options import (
     Pad,
     Quiet,
     Reading,
+    SourceOptions,
     check_choice,
     check_device,
-    check_pad,
     check_source,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
@@ -29,19 +30,9 @@ from hiersearch.cli.outputs import Destination, checked_folder, input_files
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SUPERPIXELS = ("guided", "slic", "felzenszwalb", "watershed", "pixels")
-COUNTED = ("guided", "slic", "watershed")
-LINKAGES = (
-    "soft-mix",
-    "average",
-    "single",
-    "complete",
-    "mean-colour",
-    "ward",
-    "watershed-area",
-    "watershed-volume",
-    "watershed-dynamics",
-)
+SUPERPIXELS = (choices.GUIDED, *choices.SUPERPIXELS)
+COUNTED = (choices.GUIDED, *choices.COUNTED_SUPERPIXELS)
+LINKAGES = (choices.SOFT_MIX, *choices.LINKAGES, *choices.WATERSHED_LINKAGES)
 
 
 def match(
@@ -109,8 +100,8 @@ def match(
 
     Writes the label map (PNG or TIFF, and NPY), an overlay picture and a summary in JSON.
     """
-    check_source(soft, network, reading, channel_axis, activation, offsets, key)
-    check_pad(pad, network)
+    options = SourceOptions(network, reading, channel_axis, key, offsets, activation, pad)
+    check_source(soft, options)
     _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
     check_device(device)
     destination = Destination(
@@ -127,37 +118,28 @@ def match(
     begin = time.perf_counter()
     with progress("Reading", as_json):
         from hiersearch.cli import inputs
+        from hiersearch.cli.soft_outputs import SoftSource
         from hiersearch.partitions.files import read_plain_image
 
-        steps = None if offsets is None else inputs.parsed_offsets(offsets)
         pixels = read_plain_image(image)
         seconds["reading"] = time.perf_counter() - begin
     begin = time.perf_counter()
     with progress("Preparing the soft output", as_json):
-        channel_names: tuple[str, ...] | None = None
-        if soft is not None:
-            assert reading is not None
-            channels = inputs.soft_channels(soft, channel_axis, pixels, image, reading, key)
-            target = inputs.target_of(channels, reading, steps, str(soft))
-        else:
-            assert network is not None
-            loaded = inputs.opened_network(network, reading, activation, offsets, pad)
-            reading, channel_names = loaded.reading, loaded.channels
-            channels = loaded(pixels)
-            target = inputs.target_of_network(loaded, channels, network)
+        source = SoftSource.opened(options)
+        output = source.of_image(pixels, image, soft)
         seconds["soft output" if network is None else "network"] = time.perf_counter() - begin
-    destination.check(["labels.png" if len(target.grid) == 2 else "labels.tif"])
+    destination.check(["labels.png" if len(output.grid) == 2 else "labels.tif"])
     leaves: str | NDArray[Any] = superpixels
     if superpixels not in SUPERPIXELS:
-        leaves = inputs.labels_on_grid(Path(superpixels), target.grid, "superpixels")
-    markers = None if apart is None else inputs.labels_on_grid(apart, target.grid, "markers")
+        leaves = inputs.labels_on_grid(Path(superpixels), output.grid, "superpixels")
+    markers = None if apart is None else inputs.labels_on_grid(apart, output.grid, "markers")
     with progress("Searching the hierarchy", as_json):
         from hiersearch.cli.results import Job, print_results, write_results
         from hiersearch.hierarchy.matching import match as find_match
 
         found = find_match(
             pixels,
-            target,
+            output,
             superpixels=leaves,
             superpixel_count=superpixel_count,
             linkage=linkage,
@@ -168,8 +150,8 @@ def match(
             top=top,
             device=device,
         )
-    source = {"network": str(network)} if soft is None else {"soft": str(soft)}
-    job = Job(str(image), source, str(reading), superpixels, linkage, class_weight, overview)
+    named = {"network": str(network)} if soft is None else {"soft": str(soft)}
+    job = Job(str(image), named, superpixels, linkage, class_weight, overview)
     with progress("Drawing", as_json):
         summary = write_results(
             destination,
@@ -177,8 +159,8 @@ def match(
             found,
             job,
             seconds | found.seconds,
-            probabilities=None if reading == "affinities" else channels,
-            channel_names=channel_names,
+            output=output,
+            channel_names=None if source.network is None else source.network.channels,
         )
     if as_json:
         write_json(summary)

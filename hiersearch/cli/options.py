@@ -1,14 +1,15 @@
 """Options that several commands share: where a soft output comes from, and how it is read."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hiersearch.choices import ACTIVATIONS, READINGS
 from hiersearch.cli.errors import UsageError
 
-READINGS = ("regions", "classes", "boundaries", "affinities")
-ACTIVATIONS = ("softmax", "sigmoid", "none")
 SHIPPED = "nuclei"
 MOST_PADDING = 4096
 
@@ -79,42 +80,66 @@ Force = Annotated[
 ]
 
 
-def check_source(
-    soft: Path | None,
-    network: str | None,
-    reading: str | None,
-    channel_axis: int | None,
-    activation: str | None,
-    offsets: str | None,
-    key: str | None = None,
-) -> None:
-    """Check that one source is given, with the options that belong to it.
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """The options that say where soft outputs come from and what their channels mean."""
 
-    What the channels of a network from a file mean may be said by the file: it is checked when
-    that is opened.
-    """
-    if (soft is None) == (network is None):
+    network: str | None
+    """A network to run, or None where soft outputs are read."""
+    reading: str | None
+    """What the channels mean, where given."""
+    channel_axis: int | None = None
+    """Axis of the channels in a file."""
+    key: str | None = None
+    """Which array of a file."""
+    offsets: str | None = None
+    """Of affinities."""
+    activation: str | None = None
+    """What makes probabilities of a network's output."""
+    pad: int | None = None
+    """Of what the sides of a network's image are to be multiples."""
+
+    def check(self, soft: object, given: str = "--soft") -> None:
+        """Check that each option belongs to the source.
+
+        What the channels of a network from a file mean may be said by the file: it is checked when
+        that is opened.
+
+        Parameters
+        ----------
+        soft : object
+            None unless a soft output is to be read.
+        given : str
+            The option that it is given with.
+        """
+        network = self.network
+        check_choice("--reading", self.reading, READINGS)
+        check_choice("--activation", self.activation, ACTIVATIONS)
+        if network == SHIPPED:
+            for name, value in (("--reading", self.reading), ("--activation", self.activation)):
+                if value is not None:
+                    raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
+        elif network is None and soft is not None:
+            check_reading(self.reading)
+        for name, file_only in (("--channel-axis", self.channel_axis), ("--key", self.key)):
+            if soft is None and network is not None and file_only is not None:
+                raise UsageError(f"{name} is for {given} only, got {file_only!r} with --network")
+        if soft is not None and self.activation is not None:
+            raise UsageError(
+                f"--activation is for --network only, got {self.activation!r} with {given}, "
+                "which must hold probabilities"
+            )
+        if network is None or network == SHIPPED or self.reading is not None:
+            check_offsets(self.reading, self.offsets)
+        check_pad(self.pad, network)
+
+
+def check_source(soft: object, options: SourceOptions) -> None:
+    """Check that one source is given, with the options that belong to it."""
+    if (soft is None) == (options.network is None):
         got = "both" if soft is not None else "neither"
         raise UsageError(f"give exactly one of --soft and --network, got {got}")
-    check_choice("--reading", reading, READINGS)
-    check_choice("--activation", activation, ACTIVATIONS)
-    if network == SHIPPED:
-        for name, value in (("--reading", reading), ("--activation", activation)):
-            if value is not None:
-                raise UsageError(f"{name} is fixed for --network {SHIPPED}, got {value!r}")
-    elif network is None:
-        check_reading(reading)
-    if soft is None and channel_axis is not None:
-        raise UsageError(f"--channel-axis is for --soft only, got {channel_axis} with --network")
-    if soft is None and key is not None:
-        raise UsageError(f"--key is for --soft only, got {key!r} with --network")
-    if soft is not None and activation is not None:
-        raise UsageError(
-            f"--activation is for --network only, got {activation!r} with --soft, "
-            "which must hold probabilities"
-        )
-    if network is None or network == SHIPPED or reading is not None:
-        check_offsets(reading, offsets)
+    options.check(soft)
 
 
 def check_pad(pad: int | None, network: str | None) -> None:
@@ -136,10 +161,21 @@ def check_reading(reading: str | None) -> None:
 
 def check_offsets(reading: str | None, offsets: str | None) -> None:
     """Check that offsets are given for affinities, and for them alone."""
-    if reading == "affinities" and offsets is None:
+    from hiersearch.partitions.output import reading_kind
+
+    needed = reading is not None and reading_kind(reading).between_pixels
+    if needed and offsets is None:
         raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
-    if reading != "affinities" and offsets is not None:
+    if not needed and offsets is not None:
         raise UsageError(f"--offsets is for --reading affinities only, got {offsets!r}")
+
+
+def check_key(path: Path, key: str | None) -> None:
+    """Check that a key is given for a file that holds named arrays."""
+    from hiersearch.partitions.saved_arrays import KEYED
+
+    if key is not None and path.suffix.lower() not in KEYED:
+        raise UsageError(f"--key is for {', '.join(KEYED)} files only, got {key!r} for {path}")
 
 
 def check_device(device: str) -> None:
@@ -152,7 +188,7 @@ def check_device(device: str) -> None:
         raise UsageError(f"--{error}") from None
 
 
-def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
     """Check that an option, if given, is one of its choices."""
     if value is not None and value not in choices:
         raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from hiersearch.choices import ACTIVATIONS, REFINEMENT_METHODS
 from hiersearch.cli.console import warn, write_json
 from hiersearch.cli.errors import SOME_FAILED, UsageError, print_failed
 from hiersearch.cli.options import (
-    ACTIVATIONS,
     ChannelAxis,
     Device,
     Force,
@@ -18,13 +18,11 @@ from hiersearch.cli.options import (
     Pad,
     Quiet,
     Reading,
+    SourceOptions,
     check_device,
-    check_pad,
     check_source,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
-
-METHODS = ("tree_voting", "metric_merging", "best_cut", "objects")
 
 
 def refine(
@@ -56,7 +54,7 @@ def refine(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(METHODS)}, or several in a row, like 'tree_voting,best_cut'; the "
+            help=f"{', '.join(REFINEMENT_METHODS)}, or several in a row, like 'tree_voting,best_cut'; the "
             "best measured for the reading unless given.",
             metavar="NAMES",
         ),
@@ -88,8 +86,8 @@ def refine(
     after and changed pixels, and a summary in JSON with the trace. Of a folder, each image has a
     folder of its own; where some images fail, the others are refined, and the exit code is 1.
     """
-    check_source(soft, network, reading, channel_axis, activation, offsets, key)
-    check_pad(pad, network)
+    options = SourceOptions(network, reading, channel_axis, key, offsets, activation, pad)
+    check_source(soft, options)
     check_device(device)
     methods = _methods(method)
     if ignore is not None and truth is None:
@@ -101,16 +99,11 @@ def refine(
         input_files(network),
         force,
     )
-    from hiersearch.cli import inputs
     from hiersearch.cli.refining import Job, planned, print_refined, refine_all
+    from hiersearch.cli.soft_outputs import SoftSource
 
     tasks = planned(image, soft, truth, destination)
-    loaded = None
-    if network is not None:
-        loaded = inputs.opened_network(network, reading, activation, offsets, pad)
-        reading = loaded.reading
-    steps = None if offsets is None else inputs.parsed_offsets(offsets)
-    job = Job(network, loaded, str(reading), channel_axis, steps, methods, ignore, device, key)
+    job = Job(SoftSource.opened(options), methods, ignore, device)
     summary: dict[str, Any] = refine_all(tasks, destination, job, quiet=as_json)
     of_images = summary.get("images", [summary])
     if ignore is not None and not any(one["ignored_pixels"] for one in of_images):
@@ -129,6 +122,8 @@ def _methods(text: str | None) -> tuple[str, ...] | None:
         return None
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in METHODS:
-            raise UsageError(f"--method must be among {', '.join(METHODS)}, got {name!r}")
+        if name not in REFINEMENT_METHODS:
+            raise UsageError(
+                f"--method must be among {', '.join(REFINEMENT_METHODS)}, got {name!r}"
+            )
     return names

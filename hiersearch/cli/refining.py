@@ -20,14 +20,11 @@ from hiersearch.cli.console import print_line, print_table, progress
 from hiersearch.cli.errors import Interrupted, UsageError, sentence, stops_all, with_name
 from hiersearch.cli.names import FreeNames
 from hiersearch.cli.outputs import Destination, input_files
-from hiersearch.partitions import SoftPartition
-from hiersearch.partitions.checks import pair_slices
+from hiersearch.cli.soft_outputs import SoftSource
 from hiersearch.partitions.files import read_plain_image, write_atomically, write_label_map
-from hiersearch.partitions.soft import Affinities, Memberships
 from hiersearch.refinement.pipeline import refine
 
 if TYPE_CHECKING:
-    from hiersearch.networks import Network
     from hiersearch.refinement.refinement import Refinement
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
@@ -52,31 +49,14 @@ Labels = NDArray[np.integer[Any]]
 class Job:
     """What was asked for, alike for all images."""
 
-    name: str | None
-    """Path or name of the network, or None for saved soft outputs."""
-    network: Network | None
-    """The network, which knows its reading."""
-    reading: str
-    """What the channels mean; "objects" for background, interior and boundary."""
-    channel_axis: int | None
-    """Axis of the channels in saved soft outputs, if given."""
-    offsets: list[list[int]] | None
-    """Offsets of affinities in saved soft outputs."""
+    source: SoftSource
+    """Where soft outputs come from."""
     methods: tuple[str, ...] | None
     """Methods to be used in turn; None for the default of the reading."""
     ignore: int | None
     """True label that does not count."""
     device: str = "cpu"
     """What does the heavy work of the methods that can use a GPU."""
-    key: str | None = None
-    """Which array of saved soft outputs, where a file holds several."""
-
-    def finds_instances(self, channels: NDArray[Any]) -> bool:
-        """Say whether what is found is instances with 0 for none, rather than regions."""
-        if self.reading == "objects":
-            return True
-        with_foreground = self.network is not None and _foreground(self.network, channels)
-        return with_foreground and self.methods in (None, ("objects",))
 
 
 # --- one image, or a folder -----------------------------------------------------------------
@@ -235,111 +215,44 @@ def _refine_one(task: Task, job: Job) -> dict[str, Any]:
     image, soft, truth = task.image, task.soft, task.truth
     begin = time.perf_counter()
     pixels = read_plain_image(image)
-    channels, given = _soft_output(pixels, image, soft, job)
-    grid = channels.shape[1:]
-    task.destination.check(["labels.png" if len(grid) == 2 else "labels.tif"])
-    goal = None if truth is None else inputs.labels_on_grid(truth, grid, "truth")
-    source = str(soft) if soft is not None else f"output of network {job.name}"
-    before = _labels_before(channels, given, job, source)
+    output = job.source.of_image(pixels, image, soft)
+    task.destination.check(["labels.png" if len(output.grid) == 2 else "labels.tif"])
+    goal = None if truth is None else inputs.labels_on_grid(truth, output.grid, "truth")
+    before = output.plain_labels()
     seconds = {"preparing": time.perf_counter() - begin}
     begin = time.perf_counter()
-    if job.network is not None:
-        found = job.network.refined(pixels, channels, method=job.methods, device=job.device)
-    else:
-        # A soft partition knows its reading.
-        reading = None if isinstance(given, SoftPartition) else job.reading
-        found = refine(pixels, given, reading=reading, method=job.methods, device=job.device)
+    found = refine(pixels, output, method=job.methods, device=job.device)
     seconds["refining"] = time.perf_counter() - begin
     scores = None
     if goal is not None:
+        states = {"before": (before, output), "after": (found.labels, found.output)}
+        backgrounds = {"before": output.has_background, "after": found.has_background}
         scores = {
-            when: _scores(labels, goal, job, job.finds_instances(channels))
-            for when, labels in (("before", before), ("after", found.labels))
+            when: _scores(labels, goal, of.rows_are_classes, backgrounds[when], job.ignore)
+            for when, (labels, of) in states.items()
         }
     ignored = None
     if goal is not None and job.ignore is not None:
         ignored = int(np.count_nonzero(goal == job.ignore))
-    return _write(task, pixels, before, found, job, scores, seconds, ignored)
-
-
-# --- soft outputs ---------------------------------------------------------------------------
-
-
-def _soft_output(
-    pixels: NDArray[Any], image: Path, soft: Path | None, job: Job
-) -> tuple[NDArray[Any], SoftPartition | NDArray[Any]]:
-    """Return the channels (k, *grid), and what `refine` takes of them."""
-    if soft is not None:
-        channels = inputs.soft_channels(soft, job.channel_axis, pixels, image, job.reading, job.key)
-    else:
-        assert job.network is not None
-        channels = job.network(pixels)
-    if job.reading == "boundaries" and channels.shape[0] != 1:
-        raise UsageError(f"the boundaries reading needs one channel, got {channels.shape[0]}")
-    if job.reading != "affinities":
-        return channels, channels
-    if job.network is not None:
-        return channels, inputs.target_of_network(job.network, channels, str(job.name))
-    return channels, inputs.target_of(channels, job.reading, job.offsets, str(soft))
-
-
-def _foreground(network: Network, channels: NDArray[Any]) -> bool:
-    """Say whether the first channel of affinities is the foreground."""
-    return network.offsets is not None and network.split(channels)[0] is not None
-
-
-def _labels_before(
-    channels: NDArray[Any], given: SoftPartition | NDArray[Any], job: Job, source: str
-) -> Labels:
-    """Return the plain reading of a soft output; a fault is reported with its source."""
-    reading = job.reading
-    if isinstance(given, Affinities):
-        joined = _joined(given)
-        if job.finds_instances(channels):
-            return np.where(channels[0] > 0.5, joined + 1, 0)
-        return joined
-    if reading == "objects":
-        from hiersearch.networks import nuclei_target
-
-        return nuclei_target(channels).hard().labels()
-    target = inputs.target_of(channels, reading, None, source)
-    if reading == "boundaries":
-        assert isinstance(target, Memberships)
-        return target.hard().labels()
-    return np.asarray(channels.argmax(axis=0), np.int32)
-
-
-def _joined(soft: Affinities) -> Labels:
-    """Return the components of the pairs that are rather joined than apart."""
-    from scipy import sparse
-
-    pixels = np.arange(soft.n_pixels).reshape(soft.grid)
-    ends = []
-    for values, offset in zip(soft.values, soft.offsets, strict=True):
-        source, target = pair_slices(offset, soft.grid)
-        joined = values.reshape(soft.grid)[source] > 0.5
-        ends.append(np.stack([pixels[source][joined], pixels[target][joined]]))
-    one, other = np.concatenate(ends, axis=1)
-    graph = sparse.coo_array((np.ones(one.size), (one, other)), shape=(pixels.size, pixels.size))
-    labels: Labels = sparse.csgraph.connected_components(graph, directed=False)[1]
-    return labels.reshape(soft.grid)
+    return _write(task, pixels, before, found, scores, seconds, ignored)
 
 
 # --- scores ---------------------------------------------------------------------------------
 
 
-def _scores(found: Labels, truth: Labels, job: Job, has_background: bool) -> dict[str, Any]:
+def _scores(
+    found: Labels, truth: Labels, of_classes: bool, has_background: bool, ignore: int | None
+) -> dict[str, Any]:
     """Return the scores that go with the truth: of classes, or of instances."""
-    if job.reading == "classes":
-        classes = evaluation.class_iou(found, truth, ignore=job.ignore)
-        near = evaluation.boundary_iou(found, truth, ignore=job.ignore)
+    if of_classes:
+        classes = evaluation.class_iou(found, truth, ignore=ignore)
+        near = evaluation.boundary_iou(found, truth, ignore=ignore)
         return {
             "class_iou": _finite(classes.mean),
             "class_iou_of_classes": [_finite(value) for value in classes.of_classes],
             "boundary_iou": _finite(near.mean),
         }
     instances = found if has_background else _without_background(found, truth)
-    ignore = job.ignore
     scores: dict[str, Any] = {
         "foreground_ari": evaluation.foreground_ari(found, truth, ignore=ignore),
         "average_precision_50": float(
@@ -393,7 +306,6 @@ def _write(
     pixels: NDArray[Any],
     before: Labels,
     found: Refinement,
-    job: Job,
     scores: dict[str, Any] | None,
     seconds: dict[str, float],
     ignored: int | None,
@@ -404,7 +316,7 @@ def _write(
 
     folder = task.destination.folder
     begin = time.perf_counter()
-    classes = job.reading == "classes"
+    classes = found.output.rows_are_classes
     fits = found.labels.ndim == 2 and int(found.labels.max()) < 2**16
     names = {
         "labels": "labels.npy",
@@ -417,7 +329,7 @@ def _write(
         write_label_map(stage / names["labels"], found.labels)
         write_label_map(stage / names["label_map"], found.labels)
         with write_atomically(stage / names["probabilities"]) as stream:
-            np.save(stream, found.probabilities)
+            np.save(stream, found.output.channels)
         picture = refinement_picture(pixels, before, found.labels, classes=classes)
         save_picture(picture, stage / names["picture"])
         changed = int(changed_pixels(before, found.labels, classes=classes).sum())
@@ -425,7 +337,7 @@ def _write(
         summary: dict[str, Any] = {
             "image": str(task.image),
             "grid": list(found.labels.shape),
-            "reading": job.reading,
+            "reading": found.output.reading,
             "regions": found.partition.n_regions,
             "changed_pixels": changed,
             "changed_share": changed / found.labels.size,

@@ -18,6 +18,7 @@ from hiersearch.hierarchy.cut_result import CutResult
 from hiersearch.hierarchy.cuts import horizontal_curve
 from hiersearch.metric import distance
 from hiersearch.partitions.files import write_label_map
+from hiersearch.partitions.output import SoftOutput
 
 if TYPE_CHECKING:
     from hiersearch.hierarchy.matching import Match
@@ -31,8 +32,6 @@ class Job:
     """Path or name of the image."""
     source: dict[str, str]
     """``{"soft": path}`` or ``{"network": path or name}``."""
-    reading: str
-    """How the channels were read."""
     superpixels: str
     """Method or path."""
     linkage: str
@@ -43,7 +42,9 @@ class Job:
     """Whether to draw the figure of six panels, which takes Matplotlib a second or two."""
 
 
-def summary_of(match: Match, job: Job, seconds: dict[str, float], folder: Path) -> dict[str, Any]:
+def summary_of(
+    match: Match, job: Job, reading: str, seconds: dict[str, float], folder: Path
+) -> dict[str, Any]:
     """Return the JSON summary of a match; files are named as :func:`write_results` does."""
     best, horizontal = match.best, match.horizontal
     names = file_names(match, job)
@@ -65,7 +66,7 @@ def summary_of(match: Match, job: Job, seconds: dict[str, float], folder: Path) 
         "image": job.image,
         "grid": list(match.tree.grid),
         **job.source,
-        "reading": job.reading,
+        "reading": reading,
         "linkage": job.linkage,
         "class_weight": job.class_weight,
         "seconds": {step: round(value, 6) for step, value in seconds.items()},
@@ -121,7 +122,7 @@ def write_results(
     job: Job,
     seconds: dict[str, float],
     *,
-    probabilities: NDArray[Any] | None,
+    output: SoftOutput,
     channel_names: tuple[str, ...] | None,
 ) -> dict[str, Any]:
     """Write label maps, pictures and summary; return the summary."""
@@ -137,11 +138,9 @@ def write_results(
             write_label_map(stage / _rank_name(place), cut.labels)
         save_picture(overlay(image, labels), stage / names["overlay"])
         if job.overview:
-            _write_overview(
-                stage / names["overview"], image, match, job, probabilities, channel_names
-            )
+            _write_overview(stage / names["overview"], image, match, job, output, channel_names)
         seconds["writing"] = time.perf_counter() - begin
-        summary = summary_of(match, job, seconds, destination.folder)
+        summary = summary_of(match, job, output.reading, seconds, destination.folder)
         destination.write_record(stage, summary)
     return summary
 
@@ -151,7 +150,7 @@ def _write_overview(
     image: NDArray[Any],
     match: Match,
     job: Job,
-    probabilities: NDArray[Any] | None,
+    output: SoftOutput,
     channel_names: tuple[str, ...] | None,
 ) -> None:
     from hiersearch.plots import match_figure, save_figure
@@ -159,7 +158,8 @@ def _write_overview(
     figure = match_figure(
         image,
         match,
-        probabilities=probabilities,
+        # Pairs of pixels are drawn as the target that they are read as.
+        probabilities=None if output.kind.between_pixels else output.channels,
         channel_names=channel_names,
         title=shown(Path(job.image).name),
     )

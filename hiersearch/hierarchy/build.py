@@ -14,13 +14,14 @@ from hiersearch._validate import (
     checked_grid,
     checked_labels,
 )
+from hiersearch.choices import LINKAGES, SUPERPIXELS, WATERSHED_LINKAGES
 from hiersearch.hierarchy.agglomerate import agglomerate, pixel_tree
 from hiersearch.hierarchy.graph import checked_channels, region_graph
-from hiersearch.hierarchy.linkage import LINKAGES, Linkage
-from hiersearch.hierarchy.superpixels import METHODS, grid_of_image
+from hiersearch.hierarchy.linkage import Linkage
+from hiersearch.hierarchy.superpixels import grid_of_image
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.hierarchy.watershed import ATTRIBUTES, watershed_tree
+from hiersearch.hierarchy.watershed import watershed_tree
 
 _WATERSHED = "watershed-"
 
@@ -97,8 +98,7 @@ def build_hierarchy(
     shape = _common_grid(image, superpixels, boundary, soft, grid)
     watershed = isinstance(linkage, str) and linkage.startswith(_WATERSHED)
     if isinstance(linkage, str):
-        names = (*LINKAGES, *(_WATERSHED + name for name in ATTRIBUTES))
-        checked_choice(linkage, names, "linkage")
+        checked_choice(linkage, (*LINKAGES, *WATERSHED_LINKAGES), "linkage")
     if soft is not None and (isinstance(linkage, str) or _ignores_soft(linkage)):
         raise ValueError(
             "soft is used by mix(soft=...) and by functions only, "
@@ -187,7 +187,7 @@ def _leaves(
         if regions is not None:
             raise ValueError("regions has no use where superpixels is a label map")
         return checked_labels(superpixels, "superpixels")
-    checked_choice(superpixels, METHODS, "superpixels")
+    checked_choice(superpixels, SUPERPIXELS, "superpixels")
     if superpixels == "pixels":
         if regions is not None:
             raise ValueError(f"superpixels 'pixels' cannot aim at {regions} regions")

@@ -9,8 +9,7 @@ import numpy as np
 from numba import types
 
 from hiersearch._validate import checked_choice
-
-LINKAGES = ("mean-colour", "ward", "average", "single", "complete", "mix")
+from hiersearch.choices import LINKAGES
 
 _ROW = types.Array(types.float64, 1, "C")
 _SIGNATURE = types.float64(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.choices import GUIDED, SOFT_MIX, SUPERPIXELS
 from hiersearch.device.choice import resolved
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.hierarchy.costs import RegionCosts
@@ -21,7 +22,7 @@ from hiersearch.hierarchy.cuts import nearest_cut, nearest_horizontal_cut
 from hiersearch.hierarchy.k_best import nearest_cuts
 from hiersearch.hierarchy.linkage import Linkage, mix
 from hiersearch.hierarchy.several import SeveralResult, nearest_of_hierarchies
-from hiersearch.hierarchy.superpixels import METHODS, PIXELS_PER_REGION
+from hiersearch.hierarchy.superpixels import PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric.queries import PartitionLike, as_partition
@@ -30,8 +31,8 @@ from hiersearch.partitions.output import Offsets
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
-DEFAULT_SUPERPIXELS = "guided"
-DEFAULT_LINKAGE = "soft-mix"
+DEFAULT_SUPERPIXELS = GUIDED
+DEFAULT_LINKAGE = SOFT_MIX
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +201,7 @@ def _hierarchy(
     with _timed(seconds, "superpixels"):
         leaves = _leaves(field, goal, superpixels, count)
     soft, boundary = None, None
-    if isinstance(linkage, str) and linkage == DEFAULT_LINKAGE:
+    if isinstance(linkage, str) and linkage == SOFT_MIX:
         soft = _soft_features(goal)
         if soft is None:
             linkage = "average"
@@ -233,12 +234,12 @@ def _leaves(
     """Return the label map of the leaves, or "pixels" as it is."""
     if not isinstance(superpixels, str):
         return superpixels
-    _validate.checked_choice(superpixels, (DEFAULT_SUPERPIXELS, *METHODS), "superpixels")
+    _validate.checked_choice(superpixels, (GUIDED, *SUPERPIXELS), "superpixels")
     if superpixels == "pixels" and count is None:
         return superpixels
     if count is None and superpixels != "felzenszwalb":
         count = max(1, int(np.prod(goal.grid)) // PIXELS_PER_REGION)
-    if superpixels == DEFAULT_SUPERPIXELS:
+    if superpixels == GUIDED:
         heights = _guiding_heights(field, goal)
         return make_superpixels(
             heights, "watershed", regions=count, grid=goal.grid, boundary=heights

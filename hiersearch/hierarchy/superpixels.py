@@ -14,9 +14,8 @@ from hiersearch._validate import (
     checked_finite,
     checked_grid,
 )
+from hiersearch.choices import SUPERPIXELS
 from hiersearch.hierarchy.graph import checked_channels, compact_labels
-
-METHODS = ("slic", "felzenszwalb", "watershed", "pixels")
 
 PIXELS_PER_REGION = 75
 
@@ -82,7 +81,7 @@ def superpixels(
     >>> superpixels(image, "pixels").max()
     np.int32(63)
     """
-    checked_choice(method, METHODS, "method")
+    checked_choice(method, SUPERPIXELS, "method")
     array = as_array(image, "image")
     shape = grid_of_image(array) if grid is None else checked_grid(grid, "grid")
     values = checked_channels(array, shape, "image").reshape((*shape, -1))

@@ -6,9 +6,10 @@ Importing this package needs no torch; :mod:`hiersearch.networks.unet` and
 
 from typing import TYPE_CHECKING, Any
 
+from hiersearch.choices import ACTIVATIONS, Activation
 from hiersearch.errors import NetworkError
 from hiersearch.networks.loading import load_network, nuclei_network
-from hiersearch.networks.network import ACTIVATIONS, Activation, Network
+from hiersearch.networks.network import Network
 from hiersearch.networks.training.labelled import LabelledImages, read_labelled_images
 from hiersearch.networks.training.result import Progress, Training
 from hiersearch.networks.training.settings import TrainingSettings

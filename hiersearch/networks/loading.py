@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch import _validate
+from hiersearch.choices import ACTIVATIONS, Activation
 from hiersearch.errors import FileFormatError, MissingExtraError, NetworkError
 from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
@@ -26,7 +27,7 @@ from hiersearch.networks.models import (
     ModelHeader,
     parsed_header,
 )
-from hiersearch.networks.network import ACTIVATIONS, Activation, Network
+from hiersearch.networks.network import Network
 from hiersearch.networks.training.settings import MOST_WIDTHS
 from hiersearch.partitions.output import OBJECT_CHANNELS
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content

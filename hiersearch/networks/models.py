@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hiersearch import _validate
+from hiersearch.choices import ACTIVATIONS, Activation, Reading
 from hiersearch.networks.channels import CHANNELS, Channels
-from hiersearch.networks.network import ACTIVATIONS, Activation
 from hiersearch.partitions.checks import checked_offsets
 from hiersearch.partitions.files import write_atomically
-from hiersearch.partitions.soft import Reading
 
 MODEL_FORMAT = "hiersearch network"
 CHECKPOINT_FORMAT = "hiersearch training checkpoint"

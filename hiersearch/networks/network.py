@@ -10,20 +10,17 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.choices import ACTIVATIONS, READINGS, Activation, Reading
 from hiersearch.errors import DoubtfulInputWarning, NetworkError
 from hiersearch.networks.images import MOST_PADDING, Float32, extended, image_batch
 from hiersearch.partitions.checks import SUM_TOLERANCE
-from hiersearch.partitions.output import SoftOutput
-from hiersearch.partitions.soft import READINGS, Reading
-
-Activation = Literal["softmax", "sigmoid", "none"]
-ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "none")
+from hiersearch.partitions.output import SoftOutput, reading_kind
 
 RANGE_TOLERANCE = 1e-3
 """How far outside 0..1 a network's own probabilities may lie: half precision stays within it."""
@@ -92,7 +89,8 @@ class Network:
             _validate.checked_count(self.pad, "pad", 1, MOST_PADDING)
         if self.reading is not None:
             _validate.checked_choice(self.reading, READINGS, "reading")
-        if (self.reading == "affinities") != (self.offsets is not None):
+        between = self.reading is not None and reading_kind(self.reading).between_pixels
+        if between != (self.offsets is not None):
             raise ValueError(
                 f"offsets must be given for reading 'affinities', and for it alone, got "
                 f"{self.offsets} with {self.reading!r}"
@@ -279,7 +277,8 @@ class Network:
 
     def _both_classes(self, probabilities: Float32) -> Float32:
         """Add the first of two classes to a single channel, which is the second's."""
-        if len(probabilities) > 1 or self.reading not in ("classes", "regions"):
+        one_of_two = self.reading is not None and reading_kind(self.reading).may_be_one_of_two
+        if len(probabilities) > 1 or not one_of_two:
             return probabilities
         return np.concatenate([np.float32(1) - probabilities, probabilities])
 

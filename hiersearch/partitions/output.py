@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.choices import READINGS, Reading
 from hiersearch.partitions import _kernels, readings
 from hiersearch.partitions.checks import (
     checked_offsets,
@@ -23,13 +24,7 @@ from hiersearch.partitions.checks import (
     pair_slices,
 )
 from hiersearch.partitions.partition import Partition, as_measure
-from hiersearch.partitions.soft import (
-    READINGS,
-    Affinities,
-    Memberships,
-    Reading,
-    SoftPartition,
-)
+from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 MOST_VALUES = 2**29
 """Values that a sparse soft partition may have once it is written out (2 GiB)."""
@@ -110,18 +105,19 @@ class SoftOutput:
 
     def _check_count(self) -> None:
         """Check the number of channels where the reading fixes it."""
-        count = len(self.channels)
-        if self.reading == "boundaries" and count != 1:
-            raise ValueError(f"the boundaries reading needs one channel, got {count}")
-        if self.reading == "objects" and count != len(OBJECT_CHANNELS):
-            raise ValueError(
-                f"the objects reading needs {len(OBJECT_CHANNELS)} channels "
-                f"({', '.join(OBJECT_CHANNELS)}), got {count}"
-            )
+        count, names = len(self.channels), self.kind.channel_names
+        if names is None or count == len(names):
+            return
+        if self.kind.is_map:
+            raise ValueError(f"the {self.reading} reading needs one channel, got {count}")
+        raise ValueError(
+            f"the {self.reading} reading needs {len(names)} channels ({', '.join(names)}), "
+            f"got {count}"
+        )
 
     def _take_offsets(self, grid: tuple[int, ...]) -> None:
         """Check offsets, and settle whether there is a foreground."""
-        if self.reading != "affinities":
+        if not self.kind.between_pixels:
             for name in ("offsets", "foreground", "pair_weights"):
                 if getattr(self, name) not in (None, False):
                     raise ValueError(
@@ -179,6 +175,11 @@ class SoftOutput:
     # --- what it stands for -------------------------------------------------------------------
 
     @property
+    def kind(self) -> ReadingKind:
+        """What follows from the reading."""
+        return KINDS[self.reading]
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """Shape of the image or volume."""
         return self.channels.shape[1:]
@@ -202,7 +203,7 @@ class SoftOutput:
             As the constructors of :class:`~hiersearch.partitions.soft.SoftPartition`.
         """
         if self._partition is None:
-            object.__setattr__(self, "_partition", _BUILDERS[self.reading](self))
+            object.__setattr__(self, "_partition", self.kind.partition(self))
         assert self._partition is not None
         return self._partition
 
@@ -213,7 +214,7 @@ class SoftOutput:
         the basin; of affinities the components of pairs that are rather joined than apart; of
         objects, and of affinities with a foreground, objects from 1 and 0 for none. O(k · pixels).
         """
-        return _PLAIN[self.reading](self)
+        return self.kind.plain_labels(self)
 
     def with_channels(self, channels: ArrayLike) -> SoftOutput:
         """Return other channels of the same meaning, on the same grid."""
@@ -243,19 +244,19 @@ class SoftOutput:
         ValueError
             If they are no probabilities.
         """
-        if self.reading == "affinities":
+        if self.kind.between_pixels:
             raise TypeError(
                 "channels must be at pixels (regions, classes, boundaries or objects), got "
                 "affinities, which lie between pixels"
             )
-        if self.reading == "boundaries":
+        if self.kind.is_map:
             flat = checked_unit_map(self.channels[0], "boundary").reshape(-1).astype(np.float32)
             return np.stack([1 - flat, flat])
         return checked_probabilities(self.channels)[0].astype(np.float32, copy=False)
 
     def with_rows(self, rows: NDArray[np.float32]) -> SoftOutput:
         """Return the output whose :meth:`rows` these are."""
-        kept = rows[1:] if self.reading == "boundaries" else rows
+        kept = rows[1:] if self.kind.is_map else rows
         return self.with_channels(kept.reshape(-1, *self.grid))
 
     def outcome(self) -> tuple[NDArray[np.int32], Partition]:
@@ -264,7 +265,7 @@ class SoftOutput:
         Of classes the labels are classes and the regions their connected components; else labels
         number the regions. O(k · pixels).
         """
-        if self.reading == "classes":
+        if self.rows_are_classes:
             labels = _best(self)
             return labels, connected_components(labels)
         partition = Partition.from_labels(self.plain_labels())
@@ -315,9 +316,9 @@ def as_soft_output(
         raise ValueError(
             f"reading must say what the channels of an array mean, one of {', '.join(READINGS)}"
         )
-    _validate.checked_choice(reading, READINGS, "reading")
+    kind = reading_kind(reading)
     array = _validate.as_array(soft, "soft")
-    if reading == "boundaries" and (array.ndim == 2 or (array.ndim == 3 and array.shape[0] != 1)):
+    if kind.is_map and (array.ndim == 2 or (array.ndim == 3 and array.shape[0] != 1)):
         # A bare map; one of a single row or slice cannot be told from one with its axis.
         array = array[None]
     return SoftOutput(array, reading, offsets, measure=measure)  # type: ignore[arg-type]
@@ -357,15 +358,6 @@ def _affinities(output: SoftOutput) -> SoftPartition:
     )
 
 
-_BUILDERS: dict[Reading, Callable[[SoftOutput], SoftPartition]] = {
-    "regions": lambda o: SoftPartition.from_regions(o.channels, measure=o.measure),
-    "classes": lambda o: SoftPartition.from_classes(o.channels, measure=o.measure),
-    "boundaries": lambda o: SoftPartition.from_boundaries(o.channels[0], measure=o.measure),
-    "affinities": _affinities,
-    "objects": lambda o: SoftPartition.from_objects(o.channels, measure=o.measure),
-}
-
-
 def _best(output: SoftOutput) -> NDArray[np.int32]:
     """Most probable channel of each pixel; of equals the first."""
     return _kernels.best_channel(np.ascontiguousarray(output.rows())).reshape(output.grid)
@@ -397,13 +389,63 @@ def _joined(output: SoftOutput) -> Labels:
     return labels if inside is None else np.where(inside > 0.5, labels + 1, 0)
 
 
-_PLAIN: dict[Reading, Callable[[SoftOutput], Labels]] = {
-    "regions": _best,
-    "classes": _best,
-    "boundaries": _hard,
-    "affinities": _joined,
-    "objects": _hard,
+class ReadingKind(NamedTuple):
+    """What follows from what channels mean: a row of :data:`KINDS`."""
+
+    partition: Callable[[SoftOutput], SoftPartition]
+    """The soft partition that they are read as."""
+    plain_labels: Callable[[SoftOutput], Labels]
+    """What they say pixel by pixel, before any search."""
+    channel_names: tuple[str, ...] | None = None
+    """The channels, where their number is fixed."""
+    exclusive: bool = True
+    """Whether they exclude each other: then they sum to 1 at each pixel."""
+    between_pixels: bool = False
+    """Whether each channel is of pairs of pixels, at an offset."""
+
+    @property
+    def is_map(self) -> bool:
+        """Whether there is one channel by its nature, so that its axis may be missing."""
+        return self.channel_names is not None and len(self.channel_names) == 1
+
+    @property
+    def may_be_one_of_two(self) -> bool:
+        """Whether a single channel p can stand for two, 1 − p and p."""
+        return self.exclusive and self.channel_names is None
+
+
+KINDS: dict[Reading, ReadingKind] = {
+    "regions": ReadingKind(
+        lambda o: SoftPartition.from_regions(o.channels, measure=o.measure), _best
+    ),
+    "classes": ReadingKind(
+        lambda o: SoftPartition.from_classes(o.channels, measure=o.measure), _best
+    ),
+    "boundaries": ReadingKind(
+        lambda o: SoftPartition.from_boundaries(o.channels[0], measure=o.measure),
+        _hard,
+        channel_names=("boundary",),
+        exclusive=False,
+    ),
+    "affinities": ReadingKind(_affinities, _joined, exclusive=False, between_pixels=True),
+    "objects": ReadingKind(
+        lambda o: SoftPartition.from_objects(o.channels, measure=o.measure),
+        _hard,
+        channel_names=OBJECT_CHANNELS,
+    ),
 }
+"""The one table of readings: everyone else asks it, or a :class:`SoftOutput`."""
+
+
+def reading_kind(reading: str) -> ReadingKind:
+    """Return what follows from a reading.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none.
+    """
+    return KINDS[_validate.checked_choice(reading, READINGS, "reading")]
 
 
 def _written_out(soft: Memberships) -> tuple[NDArray[Any], Reading]:

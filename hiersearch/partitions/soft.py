@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch._sealed import Sealed, private
+from hiersearch.choices import READINGS, Reading
 from hiersearch.partitions import _kernels, readings
 from hiersearch.partitions.checks import (
     checked_affinities,
@@ -33,9 +34,6 @@ from hiersearch.partitions.checks import (
     pair_slices,
 )
 from hiersearch.partitions.partition import Measure, Partition, as_measure, flat_measure
-
-Reading = Literal["regions", "classes", "boundaries", "affinities", "objects"]
-READINGS: tuple[Reading, ...] = ("regions", "classes", "boundaries", "affinities", "objects")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

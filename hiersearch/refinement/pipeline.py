@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from hiersearch import _validate
+from hiersearch.choices import REFINEMENT_METHODS, Reading
 from hiersearch.device.choice import resolved
 from hiersearch.partitions.output import Offsets, SoftOutput, as_soft_output
-from hiersearch.partitions.soft import Reading, SoftPartition
+from hiersearch.partitions.soft import SoftPartition
 from hiersearch.refinement.refinement import Refinement
 
 
@@ -148,7 +149,7 @@ def _checked_methods(method: str | Sequence[str] | None, output: SoftOutput) -> 
     if not names:
         raise ValueError(f"method must name at least one of {', '.join(METHODS)}, got none")
     for name in names:
-        _validate.checked_choice(name, tuple(METHODS), "method")
+        _validate.checked_choice(name, REFINEMENT_METHODS, "method")
         if METHODS[name].alone and len(names) > 1:
             raise ValueError(f"method {name!r} must come alone, got {', '.join(names)}")
         if output.reading not in METHODS[name].readings:

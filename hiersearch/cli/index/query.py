@@ -7,18 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.cli import inputs
-from hiersearch.cli.errors import UsageError
+from hiersearch.cli.options import SourceOptions, check_key
+from hiersearch.cli.soft_outputs import SoftSource
 from hiersearch.partitions import Partition, SoftPartition
-from hiersearch.partitions.files import (
-    read_image,
-    read_label_map,
-    read_plain_image,
-    read_probabilities,
-)
+from hiersearch.partitions.files import read_label_map, read_plain_image
 from hiersearch.partitions.ignored import filled
 
 
@@ -46,64 +40,12 @@ class Query:
 
 
 def read_query(
-    path: Path,
-    grid: tuple[int, ...],
-    *,
-    reading: str | None,
-    network: str | None,
-    network_reading: str | None,
-    channel_axis: int | None,
-    offsets: str | None,
-    activation: str | None,
-    key: str | None,
-    ignore: Sequence[int],
-    pad: int | None = None,
+    path: Path, grid: tuple[int, ...], options: SourceOptions, *, soft: bool, ignore: Sequence[int]
 ) -> Query:
-    """Read a label map, probabilities (``reading``), or an image to run a network on."""
-    steps = None if offsets is None else inputs.parsed_offsets(offsets)
-    inputs.check_key(path, key)
-    if reading is not None:
-        channels = _probabilities(path, grid, reading, channel_axis, key)
-        return _soft(inputs.target_of(channels, reading, steps, str(path)), path)
-    if network is None:
-        return Query.of_labels(read_label_map(path, key=key), path.name, ignore)
-    image = read_plain_image(path)
-    loaded = inputs.opened_network(network, network_reading, activation, offsets, pad)
-    target = inputs.target_of_network(loaded, loaded(image), network)
-    return Query(target, path.name, f"soft output, read as {loaded.reading}")
-
-
-def _soft(target: SoftPartition, path: Path) -> Query:
-    return Query(target, path.name, f"soft output, read as {target.reading}")
-
-
-def _probabilities(
-    path: Path, grid: tuple[int, ...], reading: str, axis: int | None, key: str | None
-) -> NDArray[np.float32]:
-    """Read probabilities of any size with their channels in front."""
-    if reading == "boundaries" and axis is None and path.suffix.lower() in inputs.MAP_ENDINGS:
-        field = read_image(path)
-        if field.ndim == len(grid):
-            return inputs.boundary_field(field)[None]
-    stored = read_probabilities(path, channel_axis=0, key=key)
-    if stored.ndim != len(grid) + 1:
-        raise UsageError(
-            f"{path} must hold channels on a {len(grid)}-D grid like the index, thus "
-            f"{len(grid) + 1} axes, got shape {stored.shape}"
-        )
-    if axis is None:
-        left = [stored.shape[:i] + stored.shape[i + 1 :] for i in range(stored.ndim)]
-        fitting = [i for i, one in enumerate(left) if one == grid]
-        if len(fitting) != 1:
-            found = f"axes {fitting} all fit" if fitting else "no axis fits"
-            raise UsageError(
-                f"--channel-axis must be given for {path} with shape {stored.shape}: "
-                f"{found} the index's grid {grid}"
-            )
-        axis = fitting[0]
-    if not -stored.ndim <= axis < stored.ndim:
-        raise UsageError(
-            f"--channel-axis must be within {-stored.ndim}..{stored.ndim - 1} for {path} "
-            f"with shape {stored.shape}, got {axis}"
-        )
-    return np.ascontiguousarray(np.moveaxis(stored, axis, 0))
+    """Read a label map, a soft output, or an image to run a network on."""
+    if not soft and options.network is None:
+        check_key(path, options.key)
+        return Query.of_labels(read_label_map(path, key=options.key), path.name, ignore)
+    source = SoftSource.opened(options)
+    output = source.of_any_size(path, grid) if soft else source.predicted(read_plain_image(path))
+    return Query(output.partition(), path.name, f"soft output, read as {output.reading}")

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
+from hiersearch.choices import ACTIVATIONS
 from hiersearch.cli.console import progress, warn, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
-    ACTIVATIONS,
-    READINGS,
     SHIPPED,
     Device,
     Force,
@@ -19,9 +18,8 @@ from hiersearch.cli.options import (
     Pad,
     Quiet,
     Reading,
+    SourceOptions,
     check_device,
-    check_pad,
-    check_reading,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
 
@@ -97,9 +95,8 @@ def search(
     The answer is exact unless --approximate: nothing in the index is nearer. A QUERY of another
     size is brought to the index's grid, label maps by nearest pixel, probabilities by area.
     """
-    _check_query(query, id_, soft, network, reading, offsets, activation, channel_axis)
-    _check_file(query, soft, network, key, ignore)
-    check_pad(pad, network)
+    options = SourceOptions(network, reading, channel_axis, key, offsets, activation, pad)
+    _check_query(query, id_, soft, options, ignore)
     _check_amount(k, radius, approximate)
     check_device(device)
     destination = None
@@ -126,15 +123,9 @@ def search(
                 asked = index_query.read_query(
                     query,
                     index.grid,
-                    reading=(reading or "") if soft else None,
-                    network=network,
-                    network_reading=reading,
-                    channel_axis=channel_axis,
-                    offsets=offsets,
-                    activation=activation,
-                    key=key,
+                    options,
+                    soft=soft,
                     ignore=ignore or (),
-                    pad=pad,
                 )
                 if ignore and not asked.ignored_pixels:
                     warn(
@@ -169,53 +160,33 @@ def _check_query(
     query: Path | None,
     id_: str | None,
     soft: bool,
-    network: str | None,
-    reading: str | None,
-    offsets: str | None,
-    activation: str | None,
-    channel_axis: int | None,
+    options: SourceOptions,
+    ignore: list[int] | None,
 ) -> None:
     """Check that there is one query, with the options that belong to it."""
+    network = options.network
     if (query is None) == (id_ is None):
         raise UsageError(f"give either QUERY or --id, got {'neither' if query is None else 'both'}")
     if soft and network is not None:
         raise UsageError("give at most one of --soft and --network, got both")
-    if reading is not None and reading not in READINGS:
-        raise UsageError(f"--reading must be one of {', '.join(READINGS)}, got {reading!r}")
-    if activation is not None and activation not in ACTIVATIONS:
-        raise UsageError(
-            f"--activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
-        )
-    shipped = network == SHIPPED
-    reads = soft or (network is not None and not shipped)
+    from_file = network is not None and network != SHIPPED
     for name, value, allowed, needed in (
         ("--soft", soft or None, id_ is None, "QUERY"),
         ("--network", network, id_ is None, "QUERY"),
-        ("--reading", reading, reads, "--soft or --network FILE"),
-        ("--channel-axis", channel_axis, soft, "--soft"),
-        ("--activation", activation, network is not None and not shipped, "--network FILE"),
-        ("--offsets", offsets, reading == "affinities", "--reading affinities"),
+        ("--reading", options.reading, soft or from_file, "--soft or --network FILE"),
+        ("--channel-axis", options.channel_axis, soft, "--soft"),
+        ("--activation", options.activation, from_file, "--network FILE"),
     ):
         if value is not None and not allowed:
             raise UsageError(f"{name} is for {needed} only, got {value!r}")
-    if soft:
-        check_reading(reading)
-    if reading == "affinities" and offsets is None:
-        raise UsageError("--offsets must be given for --reading affinities, like '0,1;1,0'")
-
-
-def _check_file(
-    query: Path | None,
-    soft: bool,
-    network: str | None,
-    key: str | None,
-    ignore: list[int] | None,
-) -> None:
-    """Check the options of how QUERY is read."""
     if ignore and (query is None or soft or network is not None):
         raise UsageError(f"--ignore is for a label map as QUERY only, got {ignore[0]}")
-    if key is not None and (query is None or network is not None):
-        raise UsageError(f"--key is for QUERY of label maps or probabilities only, got {key!r}")
+    if options.key is not None and (query is None or network is not None):
+        raise UsageError(
+            f"--key is for QUERY of label maps or probabilities only, got {options.key!r}"
+        )
+    # A label map has no channels: what is left to check is the options of soft outputs.
+    options.check(None if network is not None else soft or None)
 
 
 def _check_amount(k: int | None, radius: float | None, approximate: bool) -> None:
