@@ -54,8 +54,8 @@ def refine(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(REFINEMENT_METHODS)}, or several in a row, like 'tree_voting,best_cut'; the "
-            "best measured for the reading unless given.",
+            help=f"{', '.join(REFINEMENT_METHODS)}, or several in a row, like "
+            "'tree_voting,best_cut'; the best measured for the reading unless given.",
             metavar="NAMES",
         ),
     ] = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -445,7 +445,7 @@ def reading_kind(reading: str) -> ReadingKind:
     TypeError, ValueError
         If it is none.
     """
-    return KINDS[_validate.checked_choice(reading, READINGS, "reading")]
+    return KINDS[cast(Reading, _validate.checked_choice(reading, READINGS, "reading"))]
 
 
 def _written_out(soft: Memberships) -> tuple[NDArray[Any], Reading]:

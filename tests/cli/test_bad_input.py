@@ -248,11 +248,13 @@ def test_options_that_do_not_go_together(refuses, arguments, parts):
     refuses(("image.png", *arguments), *parts)
 
 
-@pytest.mark.parametrize("offsets", ["", "1", "0,1;", "0,1;x,0", "0,1;1", "0.5,1;1,0", "0,1;;1,0"])
+@pytest.mark.parametrize(
+    "offsets", ["", "1", "0,1;1,0;1,1", "0,1;x,0", "0,1;1", "0.5,1;1,0", "0,1;;1,0"]
+)
 def test_bad_offsets(refuses, offsets):
-    if offsets == "0,1;":
-        # Well written, but one offset for two channels.
-        parts = ("offsets must be", "2 channels")
+    if offsets == "0,1;1,0;1,1":
+        # Well written, but three offsets for two channels.
+        parts = ("soft.npy", "affinities with 3 offsets must have as many channels", "got 2")
     else:
         parts = ("--offsets must", repr(offsets))
     arguments = ("image.png", "--soft", "soft.npy", "--reading", "affinities", *QUICK)

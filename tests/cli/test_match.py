@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -141,25 +140,6 @@ def test_superpixels_by_every_method(folder, method):
     )  # fmt: skip
     assert summary["superpixels"]["method"] == method
     assert 1 <= summary["regions"] <= summary["superpixels"]["regions"] < HEIGHT * WIDTH
-
-
-def test_the_choices_are_those_of_the_search():
-    from hiersearch.cli import match as command
-    from hiersearch.cli import options
-    from hiersearch.hierarchy import linkage, matching, superpixels, watershed
-    from hiersearch.networks import ACTIVATIONS
-    from hiersearch.partitions import READINGS
-
-    assert command.__name__ == "match"  # the function, which hides its module of one name
-    module = sys.modules["hiersearch.cli.match"]
-    assert options.READINGS == READINGS
-    assert options.ACTIVATIONS == ACTIVATIONS
-    assert set(module.SUPERPIXELS) == {matching.DEFAULT_SUPERPIXELS, *superpixels.METHODS}
-    assert set(module.LINKAGES) == {
-        matching.DEFAULT_LINKAGE,
-        *(set(linkage.LINKAGES) - {"mix"}),
-        *(f"watershed-{name}" for name in watershed.ATTRIBUTES),
-    }
 
 
 def test_superpixels_from_a_file(folder):

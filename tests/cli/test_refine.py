@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ from PIL import Image
 
 from hiersearch.evaluation import boundary_iou, class_iou
 from hiersearch.partitions.files import read_label_map
-from hiersearch.refinement.pipeline import METHODS, refine
+from hiersearch.refinement.pipeline import refine
 from tests.cli.running import HEIGHT, WIDTH, parsed, refused, run, scene, write_labels, write_scene
 
 CLASSES = ("--soft", "soft.npy", "--reading", "classes")
@@ -37,7 +36,7 @@ def test_what_is_written_is_what_refine_returns(folder):
     wanted = refine(image, soft, reading="classes")
     assert np.array_equal(np.load(out / "labels.npy"), wanted.labels)
     assert np.array_equal(read_label_map(out / "labels.png"), wanted.labels)
-    assert np.array_equal(np.load(out / "probabilities.npy"), wanted.probabilities)
+    assert np.array_equal(np.load(out / "probabilities.npy"), wanted.output.channels)
     assert summary["regions"] == wanted.partition.n_regions == 3
     assert summary["changed_pixels"] == 2
     methods = [step["method"] for step in summary["trace"]]
@@ -170,13 +169,6 @@ def test_all_pixels_of_one_class(folder):
         assert summary["changed_pixels"] == 0
 
 
-def test_the_choices_are_those_of_the_package():
-    from hiersearch.cli import refine as command
-
-    assert command.__name__ == "refine"  # the function, which hides its module of one name
-    assert sys.modules["hiersearch.cli.refine"].METHODS == METHODS
-
-
 # --- bad input ------------------------------------------------------------------------------
 
 
@@ -269,7 +261,7 @@ def test_voting_refuses_affinities(refuses):
     np.save("affinities.npy", np.full((2, HEIGHT, WIDTH), 0.5, np.float32))
     options = ("--soft", "affinities.npy", "--reading", "affinities", "--offsets", "1,0;0,1")
     arguments = ("image.png", *options, "--method", "tree_voting")
-    refuses(arguments, "tree_voting needs channels at pixels", "use metric_merging")
+    refuses(arguments, "tree_voting", "got 'affinities', which goes with metric_merging")
 
 
 def test_true_classes_below_zero(refuses):

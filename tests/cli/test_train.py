@@ -287,7 +287,7 @@ def test_data_that_are_refused(folder):
 
 def test_torch_is_named_where_it_is_missing(folder, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("hiersearch.networks.")]:
-        if name.endswith((".training", ".unet")):
+        if name.endswith((".loop", ".unet")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(train(*QUICK), "needs torch, which is not installed", "hiersearch[torch]")

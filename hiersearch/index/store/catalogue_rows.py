@@ -9,7 +9,13 @@ from typing import Any
 
 from hiersearch._json import stored_json
 from hiersearch.errors import Damage, DamageError
-from hiersearch.index.store.facts import LARGEST_NEXT_ID, LARGEST_NUMBER, MOST_ENTRIES, is_whole
+from hiersearch.index.store.facts import (
+    LARGEST_COUNT,
+    LARGEST_NEXT_ID,
+    LARGEST_NUMBER,
+    MOST_ENTRIES,
+    is_whole,
+)
 
 Tables = Mapping[str, list[tuple[Any, ...]]]
 """Rows of each table."""
@@ -94,7 +100,7 @@ def check_rows(path: Path, tables: Tables) -> None:
     for row in tables["removals"]:
         number, segment, positions = row
         holds = (
-            is_whole(number, 1, _LARGEST)
+            is_whole(number, 1, LARGEST_COUNT)
             and segment in entries
             and isinstance(positions, bytes)
             and len(positions) % POSITION_BYTES == 0
@@ -116,9 +122,9 @@ def _check_facts(path: Path, facts: Mapping[str, Any]) -> None:
     if not is_object:
         raise _wrong(path, f"settings must be a JSON object, are {_shown(facts['settings'])}")
     for name, low, high in (
-        ("generation", 0, _LARGEST),
+        ("generation", 0, LARGEST_COUNT),
         ("next_segment", 1, LARGEST_NUMBER + 1),
-        ("next_removal", 1, _LARGEST),
+        ("next_removal", 1, LARGEST_COUNT),
     ):
         if not is_whole(facts[name], low, high):
             raise _wrong(path, f"{name} must be within {low}..{high}, is {_shown(facts[name])}")

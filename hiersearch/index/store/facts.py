@@ -14,7 +14,8 @@ MOST_ENTRIES = 2**31 - 1
 """Most entries of an index: their positions are 32-bit integers."""
 LARGEST_NEXT_ID = 2**63
 """What the next automatic id may be at most: the first that is no id."""
-_LARGEST_GENERATION = 2**63 - 1
+LARGEST_COUNT = 2**62
+"""Largest generation, and largest number of a removal: there is always a next one."""
 
 
 def check_facts(segment: Segment) -> None:
@@ -29,7 +30,7 @@ def check_facts(segment: Segment) -> None:
     facts = segment.facts
     for name, low, high in (
         ("number", 1, LARGEST_NUMBER),
-        ("generation", 1, _LARGEST_GENERATION),
+        ("generation", 1, LARGEST_COUNT),
         ("entries", 1, MOST_ENTRIES),
         ("next_id", 0, LARGEST_NEXT_ID),
     ):

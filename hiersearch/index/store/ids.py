@@ -133,6 +133,8 @@ class IdTable:
         return ids
 
     def _text(self, data: bytes, position: int) -> str:
+        if not data:
+            raise self._segment.wrong(OFFSETS, f"must leave an id in row {position}, got none")
         try:
             return data.decode()
         except UnicodeDecodeError:
