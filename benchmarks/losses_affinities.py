@@ -57,7 +57,7 @@ REACH = 2
 """Pixels within which two nuclei touch."""
 BUDGET = TrainingSettings(steps=300, batch=8, crop=96, validation=0.0)
 ARMS = {
-    "three classes": dataclasses.replace(BUDGET, channels="background-interior-boundary", loss=""),
+    "three classes": dataclasses.replace(BUDGET, reading="objects", loss=""),
     "affinities": dataclasses.replace(BUDGET, reading="affinities", loss="", size=20.0),
 }
 

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from hiersearch.choices import TRAINED_READINGS
 from hiersearch.evaluation import average_precision, mean_average_precision
 from hiersearch.evaluation.class_maps import class_confusion, iou_of_confusion
 from hiersearch.networks import Network, Progress, TrainingSettings, read_labelled_images, train
-from hiersearch.networks.channels import CHANNELS, three_classes
+from hiersearch.networks.channels import three_classes
 from hiersearch.networks.training.settings import LOSSES
 from hiersearch.partitions.files import read_label_map, read_plain_image
 from hiersearch.partitions.output import OBJECT_CHANNELS
@@ -94,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the nuclei data folder")
     parser.add_argument("--out", type=Path, required=True, help="weights, scores, checkpoint")
-    parser.add_argument("--channels", choices=CHANNELS, default=CHANNELS[0])
+    parser.add_argument("--reading", choices=TRAINED_READINGS, default=TRAINED_READINGS[0])
     parser.add_argument("--loss", choices=sorted({*sum(LOSSES.values(), ())}), default="")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--rate", type=float, default=4e-3)

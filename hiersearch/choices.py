@@ -11,6 +11,16 @@ Reading = Literal["regions", "classes", "boundaries", "affinities", "objects"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
 """What the channels of a network's output can mean. "objects": background, interior, boundary."""
 
+TrainedReading = Literal["objects", "classes", "affinities"]
+TRAINED_READINGS: tuple[TrainedReading, ...] = get_args(TrainedReading)
+"""What networks are trained for here: instances two ways, and classes."""
+
+TrainingLoss = Literal[
+    "cross-entropy", "partition-metric", "partition-metric+cross-entropy", "affinity-metric"
+]
+TRAINING_LOSSES: tuple[TrainingLoss, ...] = get_args(TrainingLoss)
+"""What they are trained with; the last is for affinities."""
+
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 """What makes probabilities of a network's output."""

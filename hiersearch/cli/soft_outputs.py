@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -263,9 +263,10 @@ def _opened_network(options: SourceOptions) -> Network:
         return load_network(name, pad=options.pad)
     check_reading(reading)
     check_offsets(reading, options.offsets)
-    assert reading is not None
-    # A softmax over channels that exclude each other; boundaries and affinities don't.
-    usual = "softmax" if reading_kind(reading).exclusive else "sigmoid"
-    activation = cast(Activation, options.activation or usual)
-    loaded = load_network(name, activation=activation, pad=options.pad)
-    return replace(loaded, reading=cast(Reading, reading), offsets=steps)
+    return load_network(
+        name,
+        reading=cast(Reading, reading),
+        offsets=steps,
+        activation=cast(Activation | None, options.activation),
+        pad=options.pad,
+    )

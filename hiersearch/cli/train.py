@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hiersearch.choices import TRAINED_READINGS, TRAINING_LOSSES
 from hiersearch.cli.console import print_line, print_table, progress, write_json
 from hiersearch.cli.errors import Interrupted, UsageError
 from hiersearch.cli.names import shown
@@ -17,13 +18,6 @@ from hiersearch.cli.outputs import Destination, input_files
 if TYPE_CHECKING:
     from hiersearch.networks import LabelledImages, Progress, Training, TrainingSettings
 
-CHANNELS = ("background-interior-boundary", "classes", "affinities")
-LOSSES = (
-    "cross-entropy",
-    "partition-metric",
-    "partition-metric+cross-entropy",
-    "affinity-metric",
-)
 MOST_ROWS = 12
 
 
@@ -36,20 +30,20 @@ def train(
             metavar="DATA",
         ),
     ],
-    channels: Annotated[
+    reading: Annotated[
         str | None,
         typer.Option(
-            help=f"What the channels shall mean: {', '.join(CHANNELS)}. Labels are classes for "
-            "'classes', else instances with 0 for background. background-interior-boundary unless "
-            "given.",
-            metavar="KIND",
+            help=f"What the channels shall mean: {', '.join(TRAINED_READINGS)}; objects are "
+            "background, interior and boundary. Labels are classes for 'classes', else instances "
+            f"with 0 for background. {TRAINED_READINGS[0]} unless given.",
+            metavar="NAME",
         ),
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(LOSSES[:-1])}; for affinities {LOSSES[-1]}. Unless given: "
-            f"{LOSSES[0]}; for classes {LOSSES[2]}.",
+            help=f"{', '.join(TRAINING_LOSSES[:-1])}; for affinities {TRAINING_LOSSES[-1]}. "
+            f"Unless given: {TRAINING_LOSSES[0]}; for classes {TRAINING_LOSSES[2]}.",
             metavar="NAME",
         ),
     ] = None,
@@ -113,9 +107,9 @@ def train(
 
     Of DATA with a manifest.csv of names and splits, only the split "train" is used.
     """
-    _check(channels, loss, out, threads)
+    _check(reading, loss, out, threads)
     given: dict[str, Any] = {
-        "channels": channels,
+        "reading": reading,
         "loss": loss,
         "steps": steps,
         "batch": batch,
@@ -151,9 +145,9 @@ def train(
         _print(summary, done)
 
 
-def _check(channels: str | None, loss: str | None, out: Path | None, threads: int | None) -> None:
-    check_choice("--channels", channels, CHANNELS)
-    check_choice("--loss", loss, LOSSES)
+def _check(reading: str | None, loss: str | None, out: Path | None, threads: int | None) -> None:
+    check_choice("--reading", reading, TRAINED_READINGS)
+    check_choice("--loss", loss, TRAINING_LOSSES)
     if threads is not None and threads < 1:
         raise UsageError(f"--threads must be at least 1, got {threads}")
 
@@ -322,13 +316,13 @@ def _written(
 def _print(summary: dict[str, Any], done: "Training") -> None:
     from hiersearch.networks.training.validation import SCORES
 
-    names = SCORES[done.settings.channels] if done.held_out else {}
+    names = SCORES[done.settings.reading] if done.held_out else {}
     rows = [
         [f"{row['step']:,}", f"{row['loss']:.4f}", *(_number(row.get(name)) for name in names)]
         for row in _chosen(summary["curve"], done.best_step)
     ]
     settings = done.settings
-    title = f"Trained on {_images(done.trained_on)}: {settings.channels}, {settings.loss}"
+    title = f"Trained on {_images(done.trained_on)}: {settings.reading}, {settings.loss}"
     print_table(title, ["step", "loss", *names.values()], rows)
     if done.held_out:
         deciding = next(iter(names.values()))

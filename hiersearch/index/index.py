@@ -41,9 +41,12 @@ from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import StoredSegment, find_many
 from hiersearch.index.store.store import Store
 from hiersearch.metric.queries import PartitionLike, as_hard
+from hiersearch.partitions.output import Offsets, as_soft_output
 from hiersearch.partitions.partition import Partition, as_measure
 
 Id = int | str
+Query = PartitionLike | ArrayLike
+"""What is searched for; an array of channels comes with its reading."""
 Proposals = Literal["tiles", "faiss"]
 MEMORY = 2**28
 """Bytes that entries waiting to be written may take."""
@@ -507,9 +510,11 @@ class PartitionIndex:
 
     def search(
         self,
-        query: PartitionLike,
+        query: Query,
         k: int = 1,
         *,
+        reading: str | None = None,
+        offsets: Offsets | None = None,
         where: Condition | None = None,
         approximate: bool = False,
         device: str = "cpu",
@@ -518,10 +523,15 @@ class PartitionIndex:
 
         Parameters
         ----------
-        query : integer or boolean array, Partition or SoftPartition
-            On another grid it is resampled, and the result says so.
+        query : integer or boolean array, Partition, SoftOutput or SoftPartition, or float array
+            On another grid it is resampled, and the result says so. A float array, a network's
+            channels, comes with its reading.
         k : int
             How many; where there are fewer, all are returned, and ``complete`` is False.
+        reading : {"regions", "classes", "boundaries", "affinities", "objects"}, optional
+            What the channels of an array mean, (k, *grid).
+        offsets : sequence of offsets, optional
+            Of an array of affinities; see :class:`~hiersearch.partitions.SoftOutput`.
         where : mapping, optional
             Metadata condition: the nearest *among those*. See
             :mod:`hiersearch.index.store.conditions`.
@@ -554,13 +564,16 @@ class PartitionIndex:
         k = _validate.checked_count(k, "k", 1)
         moment = self._live(where)
         place = self._place_of(device, moment, 1)
+        query = _as_query(query, reading, offsets)
         return self._searched(moment, [query], k, None, approximate, place)[0]
 
     def search_radius(
         self,
-        query: PartitionLike,
+        query: Query,
         radius: float,
         *,
+        reading: str | None = None,
+        offsets: Offsets | None = None,
         where: Condition | None = None,
         device: str = "cpu",
     ) -> SearchResult:
@@ -574,13 +587,16 @@ class PartitionIndex:
         within = _checked_radius(radius)
         moment = self._live(where)
         place = self._place_of(device, moment, 1)
+        query = _as_query(query, reading, offsets)
         return self._searched(moment, [query], None, within, False, place)[0]
 
     def search_many(
         self,
-        queries: Iterable[PartitionLike],
+        queries: Iterable[Query],
         k: int = 1,
         *,
+        reading: str | None = None,
+        offsets: Offsets | None = None,
         where: Condition | None = None,
         approximate: bool = False,
         threads: int | None = None,
@@ -592,14 +608,14 @@ class PartitionIndex:
         ----------
         queries : iterable
             From one to ten thousand, and more where there is memory for them.
-        k, where, approximate
+        k, reading, offsets, where, approximate
             As in `search`.
         threads : int, optional
             On the CPU, how many are searched for at once; as many as there are cores where omitted.
         device : {"cpu", "cuda", "cuda:N", "auto"}
             As in `search`. A GPU compares all of them with every entry in a few operations.
         """
-        listed = list(queries)
+        listed = [_as_query(query, reading, offsets) for query in queries]
         k = _validate.checked_count(k, "k", 1)
         workers = os.cpu_count() or 1
         if threads is not None:
@@ -696,7 +712,7 @@ class PartitionIndex:
     def _searched(
         self,
         moment: Moment,
-        queries: Sequence[PartitionLike],
+        queries: Sequence[Query],
         k: int | None,
         radius: float | None,
         approximate: bool,
@@ -849,6 +865,15 @@ class PartitionIndex:
         if proposer is None or proposer.views != tuple(views):
             proposer = self._proposer = FaissProposer(views)
         return proposer
+
+
+def _as_query(query: Query, reading: str | None, offsets: Offsets | None) -> Query:
+    """Wrap channels that come with their reading; all else is taken as it is."""
+    if reading is None and offsets is None:
+        return query
+    if isinstance(query, Partition):
+        raise ValueError(f"reading must be given with a network's output, got query {query!r}")
+    return as_soft_output(query, reading, offsets=offsets)
 
 
 def _checked_radius(radius: float) -> float:

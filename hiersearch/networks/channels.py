@@ -1,22 +1,20 @@
 """What a network's channels are trained to mean, and the targets that label maps give them.
 
-Three kinds of channels: "background-interior-boundary" and "affinities" for label maps of
+Three readings: "objects" (background, interior, boundary) and "affinities" for label maps of
 instances (0 is the background, every other label one object), "classes" for maps of classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.partitions.output import OBJECT_CHANNELS
-
-Channels = Literal["background-interior-boundary", "classes", "affinities"]
-CHANNELS: tuple[Channels, ...] = ("background-interior-boundary", "classes", "affinities")
+from hiersearch.choices import TRAINED_READINGS, TrainedReading
+from hiersearch.partitions.output import reading_kind
 
 IGNORED = -1
 """In targets: a pixel that does not count."""
@@ -104,14 +102,14 @@ def seams(labels: ArrayLike, reach: int) -> NDArray[np.bool_]:
     return np.asarray((largest > 0) & (smallest != largest))
 
 
-def target_of_labels(labels: ArrayLike, channels: Channels) -> NDArray[np.int64]:
+def target_of_labels(labels: ArrayLike, reading: TrainedReading) -> NDArray[np.int64]:
     """Return what a loss is given for a label map: a class a pixel, or an instance a pixel.
 
     Parameters
     ----------
     labels : integer array, shape (H, W)
-        Instances, or classes for channels "classes"; ``IGNORED`` (-1) where a pixel doesn't count.
-    channels : {"background-interior-boundary", "classes", "affinities"}
+        Instances, or classes for reading "classes"; ``IGNORED`` (-1) where a pixel doesn't count.
+    reading : {"objects", "classes", "affinities"}
         What the network's channels are to mean.
 
     Returns
@@ -122,21 +120,21 @@ def target_of_labels(labels: ArrayLike, channels: Channels) -> NDArray[np.int64]
     Raises
     ------
     TypeError, ValueError
-        If the labels or the channels are none of these.
+        If the labels or the reading are none of these.
 
     Examples
     --------
-    >>> target_of_labels([[0, 7, 7, 7, 0]], "background-interior-boundary").tolist()
+    >>> target_of_labels([[0, 7, 7, 7, 0]], "objects").tolist()
     [[0, 2, 1, 2, 0]]
     """
-    _validate.checked_choice(channels, CHANNELS, "channels")
-    if channels == "background-interior-boundary":
+    _validate.checked_choice(reading, TRAINED_READINGS, "reading")
+    if reading_kind(reading).of_objects:
         return three_classes(labels)
     return _validate.checked_labels(labels, "labels").astype(np.int64)
 
 
 def channel_names(
-    channels: Channels, *, classes: int = 0, offsets: Sequence[Sequence[int]] = ()
+    reading: TrainedReading, *, classes: int = 0, offsets: Sequence[Sequence[int]] = ()
 ) -> tuple[str, ...]:
     """Return what each output channel of a network is called.
 
@@ -145,10 +143,11 @@ def channel_names(
     >>> channel_names("affinities", offsets=[(0, 1), (1, 0)])
     ('foreground', 'together 0,1', 'together 1,0')
     """
-    _validate.checked_choice(channels, CHANNELS, "channels")
-    if channels == "background-interior-boundary":
-        return OBJECT_CHANNELS
-    if channels == "classes":
+    _validate.checked_choice(reading, TRAINED_READINGS, "reading")
+    kind = reading_kind(reading)
+    if kind.channel_names is not None:
+        return kind.channel_names
+    if kind.of_classes:
         return tuple(f"class {number}" for number in range(classes))
     return (
         "foreground",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch import _validate
-from hiersearch.choices import ACTIVATIONS, Activation
+from hiersearch.choices import ACTIVATIONS, Activation, Reading
 from hiersearch.errors import FileFormatError, MissingExtraError, NetworkError
 from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
@@ -29,7 +29,7 @@ from hiersearch.networks.models import (
 )
 from hiersearch.networks.network import Network
 from hiersearch.networks.training.settings import MOST_WIDTHS
-from hiersearch.partitions.output import OBJECT_CHANNELS
+from hiersearch.partitions.output import OBJECT_CHANNELS, Offsets, reading_kind
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def nuclei_network() -> Network:
 def load_network(
     path: str | os.PathLike[str],
     *,
+    reading: Reading | None = None,
+    offsets: Offsets | None = None,
     activation: Activation | None = None,
     channels: Sequence[str] | None = None,
     input_channels: int | None = None,
@@ -92,9 +94,15 @@ def load_network(
     path : path
         What `hiersearch train` wrote; TorchScript or the state dictionary of a
         :class:`~hiersearch.networks.unet.SmallUNet` (.pt, .pth, .ts); or ONNX (.onnx).
+    reading : {"regions", "classes", "boundaries", "affinities", "objects"}, optional
+        What the channels mean; what `hiersearch train` wrote says so itself. Without one the
+        network can be called, and :meth:`Network.predict` asks for it.
+    offsets : sequence of offsets, optional
+        Of affinities; see :class:`~hiersearch.partitions.SoftOutput`.
     activation : {"softmax", "sigmoid", "none"}, optional
-        What makes its output probabilities; "none" if it gives probabilities itself. Only what
-        `hiersearch train` wrote says so itself; else the caller must.
+        What makes its output probabilities; "none" if it gives probabilities itself. Where
+        omitted, what the file of `hiersearch train` says, or what is usual for ``reading``:
+        softmax over channels that exclude each other (regions, classes, objects), else sigmoid.
     channels : sequence of str, optional
         What each output channel means; their number is then checked. Trained networks say so.
     input_channels : {1, 3}, optional
@@ -145,8 +153,11 @@ def load_network(
         case _:
             _refuse(file, f"its name must end in {', '.join((*TORCH_ENDINGS, '.onnx'))}")
     names = None if channels is None else tuple(channels)
+    steps = None if offsets is None else tuple(tuple(int(s) for s in step) for step in offsets)
     if header is not None:
         for what, given, own in (
+            ("reading", reading, header.reading),
+            ("offsets", steps, header.offsets),
             ("activation", activation, header.activation),
             ("channels", names, header.names),
         ):
@@ -155,9 +166,13 @@ def load_network(
                     f"{what} of {file} must be {own!r}, as the file says, got {given!r}"
                 )
         activation, names = header.activation, header.names
+        reading, steps = header.reading, header.offsets
+    elif activation is None and reading is not None:
+        activation = "softmax" if reading_kind(reading).exclusive else "sigmoid"
     if activation is None:
         raise ValueError(
-            f"activation must be one of {', '.join(ACTIVATIONS)}, got None: {file} does not say it"
+            f"activation must be one of {', '.join(ACTIVATIONS)}, or reading be given, got None: "
+            f"{file} does not say it"
         )
     return Network(
         name=name or file.name,
@@ -168,8 +183,8 @@ def load_network(
         mean=None if mean is None else tuple(float(value) for value in mean),
         std=None if std is None else tuple(float(value) for value in std),
         pad=pad,
-        reading=None if header is None else header.reading,
-        offsets=None if header is None else header.offsets,
+        reading=reading,
+        offsets=steps,
     )
 
 

@@ -11,35 +11,27 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hiersearch import _validate
-from hiersearch.choices import ACTIVATIONS, Activation, Reading
-from hiersearch.networks.channels import CHANNELS, Channels
+from hiersearch.choices import (
+    ACTIVATIONS,
+    TRAINED_READINGS,
+    Activation,
+    TrainedReading,
+)
 from hiersearch.partitions.checks import checked_offsets
 from hiersearch.partitions.files import write_atomically
+from hiersearch.partitions.output import reading_kind
 
 MODEL_FORMAT = "hiersearch network"
 CHECKPOINT_FORMAT = "hiersearch training checkpoint"
-VERSION = 1
-
-READING_OF: dict[Channels, Reading] = {
-    "background-interior-boundary": "objects",
-    "classes": "classes",
-    "affinities": "affinities",
-}
-"""How channels of each kind are read."""
-
-ACTIVATION_OF: dict[Channels, Activation] = {
-    "background-interior-boundary": "softmax",
-    "classes": "softmax",
-    "affinities": "sigmoid",
-}
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ModelHeader:
     """What a trained network's file says besides its weights."""
 
-    channels: Channels
-    """The kind of its channels."""
+    reading: TrainedReading
+    """What its channels mean."""
     names: tuple[str, ...]
     """What each channel is called."""
     offsets: tuple[tuple[int, ...], ...] | None
@@ -52,12 +44,7 @@ class ModelHeader:
     @property
     def activation(self) -> Activation:
         """What makes probabilities of the network's output."""
-        return ACTIVATION_OF[self.channels]
-
-    @property
-    def reading(self) -> Reading:
-        """How `match` and `refine` read the channels."""
-        return READING_OF[self.channels]
+        return "softmax" if reading_kind(self.reading).exclusive else "sigmoid"
 
 
 def write_model(
@@ -84,7 +71,7 @@ def write_model(
     content = {
         "format": MODEL_FORMAT,
         "version": VERSION,
-        "channels": header.channels,
+        "reading": header.reading,
         "names": list(header.names),
         "offsets": None if header.offsets is None else [list(step) for step in header.offsets],
         "activation": header.activation,
@@ -108,7 +95,10 @@ def parsed_header(content: Mapping[str, Any]) -> ModelHeader:
     if version != VERSION:
         raise ValueError(f"its format has version {version}, and this package reads {VERSION}")
     try:
-        channels = cast(Channels, _validate.checked_choice(content["channels"], CHANNELS, "kind"))
+        reading = cast(
+            TrainedReading,
+            _validate.checked_choice(content["reading"], TRAINED_READINGS, "reading"),
+        )
         names = tuple(str(name) for name in content["names"])
         given = content["offsets"]
         offsets = None if given is None else tuple(tuple(step) for step in given)
@@ -117,11 +107,11 @@ def parsed_header(content: Mapping[str, Any]) -> ModelHeader:
         _validate.checked_choice(content["activation"], ACTIVATIONS, "activation")
     except Exception as error:  # a crafted file may hold anything anywhere
         raise ValueError(f"it does not say what its channels are ({error})") from error
-    header = ModelHeader(channels, names, offsets, widths, training)
+    header = ModelHeader(reading, names, offsets, widths, training)
     if content["activation"] != header.activation:
-        raise ValueError(f"its {channels} come with the activation {content['activation']!r}")
-    if (offsets is not None) != (channels == "affinities"):
-        raise ValueError(f"its {channels} come with the offsets {offsets}")
+        raise ValueError(f"its {reading} come with the activation {content['activation']!r}")
+    if (offsets is not None) != reading_kind(reading).between_pixels:
+        raise ValueError(f"its {reading} come with the offsets {offsets}")
     if offsets is not None:
         # Grids differ from image to image; two axes are what is known of them.
         checked_offsets(offsets, len(names) - 1, (1, 1))

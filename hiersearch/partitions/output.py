@@ -187,12 +187,12 @@ class SoftOutput:
     @property
     def has_background(self) -> bool:
         """Whether plain labels are objects from 1, with 0 where there is none."""
-        return self.reading == "objects" or bool(self.foreground)
+        return self.kind.of_objects or bool(self.foreground)
 
     @property
     def rows_are_classes(self) -> bool:
         """Whether channel c is class c, so that labels of pixels are classes."""
-        return self.reading == "classes"
+        return self.kind.of_classes
 
     def partition(self) -> SoftPartition:
         """Return the soft partition that the channels are read as. O(k · pixels), once.
@@ -400,6 +400,10 @@ class ReadingKind(NamedTuple):
     """The channels, where their number is fixed."""
     exclusive: bool = True
     """Whether they exclude each other: then they sum to 1 at each pixel."""
+    of_classes: bool = False
+    """Whether channel c is class c, whatever its regions are."""
+    of_objects: bool = False
+    """Whether plain labels are objects from 1, with 0 where there is none."""
     between_pixels: bool = False
     """Whether each channel is of pairs of pixels, at an offset."""
 
@@ -419,7 +423,7 @@ KINDS: dict[Reading, ReadingKind] = {
         lambda o: SoftPartition.from_regions(o.channels, measure=o.measure), _best
     ),
     "classes": ReadingKind(
-        lambda o: SoftPartition.from_classes(o.channels, measure=o.measure), _best
+        lambda o: SoftPartition.from_classes(o.channels, measure=o.measure), _best, of_classes=True
     ),
     "boundaries": ReadingKind(
         lambda o: SoftPartition.from_boundaries(o.channels[0], measure=o.measure),
@@ -432,6 +436,7 @@ KINDS: dict[Reading, ReadingKind] = {
         lambda o: SoftPartition.from_objects(o.channels, measure=o.measure),
         _hard,
         channel_names=OBJECT_CHANNELS,
+        of_objects=True,
     ),
 }
 """The one table of readings: everyone else asks it, or a :class:`SoftOutput`."""

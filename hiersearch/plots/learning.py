@@ -91,7 +91,7 @@ def _draw_losses(axes: Axes, training: Training) -> None:
 
 def _draw_scores(axes: Axes, training: Training) -> None:
     steps = [row["step"] for row in training.scores]
-    names = SCORES[training.settings.channels]
+    names = SCORES[training.settings.reading]
     for (name, title), colour, marker in zip(names.items(), _COLOURS, _MARKERS, strict=False):
         values = [row[name] for row in training.scores]
         axes.plot(

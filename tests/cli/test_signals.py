@@ -183,7 +183,7 @@ def test_training_keeps_what_was_done(folder):
         Image.fromarray(image).save(folder / "cells" / f"{number}.png")
         write_labels(folder / "cells" / f"{number}-labels.png", np.asarray(labels))
     options = ("--widths", "4,6", "--batch", "2", "--crop", "16", "--every", "4", "--steps", "4000")
-    command = ("train", "cells", *options, "--channels", "classes", "--out", "own.pt")
+    command = ("train", "cells", *options, "--reading", "classes", "--out", "own.pt")
     process = subprocess.Popen(
         [sys.executable, "-m", "hiersearch", *command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -64,7 +64,7 @@ def test_ignored_labels_are_left_out_of_the_classes_of_pngs(folder, kind):
         marked = np.where(labels > 0, 2, 0).astype(kind)
         marked[:2] = 255
         Image.fromarray(marked).save(folder / "cells" / f"{number}-labels.png")
-    arguments = (*QUICK, "--channels", "classes", "--json")
+    arguments = (*QUICK, "--reading", "classes", "--json")
     summary = parsed(train(*arguments, "--ignore", 255, "--out", "own.pt"))
     assert summary["settings"]["classes"] == 3
     result = train(*arguments, "--out", "void.pt")
@@ -82,7 +82,7 @@ def test_the_table_says_what_was_held_out_and_left_untouched(folder):
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     for part in (
-        "Trained on 2 images: background-interior-boundary, cross-entropy",
+        "Trained on 2 images: objects, cross-entropy",
         "AP at IoU 0.5",
         "1 image held out; the network has the weights of step 4, the best by AP at IoU 0.5",
         "1 image of the split 'test' left untouched",
@@ -95,7 +95,7 @@ def test_the_table_says_what_was_held_out_and_left_untouched(folder):
 
 
 def test_the_table_of_a_long_training_is_short(folder):
-    result = train(*TINY, "--every", 1, "--steps", 30, "--channels", "classes")
+    result = train(*TINY, "--every", 1, "--steps", 30, "--reading", "classes")
     rows = re.findall(r"^ ?(\d+) +\d\.\d{4} ", result.stdout, re.MULTILINE)
     assert 10 <= len(rows) <= 13
     assert rows[-1] == "30"
@@ -110,22 +110,15 @@ def test_help_tells_the_defaults():
         told = re.search(rf"--{name} .*?; ([\d.]+) unless given", text)[1]
         assert float(told) == getattr(defaults, name), name
     assert f"{','.join(str(width) for width in defaults.widths)} unless given" in text
-    assert f"{defaults.channels} unless given" in text
+    assert f"{defaults.reading} unless given" in text
 
 
 # --- use of what was trained --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("channels", "reading"),
-    [
-        ("background-interior-boundary", "objects"),
-        ("classes", "classes"),
-        ("affinities", "affinities"),
-    ],
-)
-def test_match_and_refine_need_no_reading(folder, channels, reading):
-    parsed(train(*QUICK, "--channels", channels, "--out", "own.pt", "--json"))
+@pytest.mark.parametrize("reading", ["objects", "classes", "affinities"])
+def test_match_and_refine_need_no_reading(folder, reading):
+    parsed(train(*QUICK, "--reading", reading, "--out", "own.pt", "--json"))
     source = ("cells/0.png", "--network", "own.pt")
     found = parsed(run("match", *source, "--superpixels", "pixels", "--json"))
     assert found["reading"] == reading
@@ -149,7 +142,7 @@ def test_match_and_refine_need_no_reading(folder, channels, reading):
 
 
 def test_a_folder_is_refined_by_affinities_other_methods_too(folder):
-    parsed(train(*QUICK, "--channels", "affinities", "--out", "own.pt", "--json"))
+    parsed(train(*QUICK, "--reading", "affinities", "--out", "own.pt", "--json"))
     (folder / "images").mkdir()
     for number in (0, 1):
         os.rename(f"cells/{number}.png", f"images/{number}.png")
@@ -184,7 +177,7 @@ def test_the_same_command_goes_on_and_fresh_starts_anew(folder):
 
 @pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_keeps_what_was_done(folder):
-    arguments = (*TINY, "--channels", "classes", "--steps", 4000, "--out", "own.pt")
+    arguments = (*TINY, "--reading", "classes", "--steps", 4000, "--out", "own.pt")
     command = [sys.executable, "-m", "hiersearch", "train", "cells", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -239,9 +232,9 @@ def test_data_are_never_replaced_nor_joined_by_the_picture(folder):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("--channels", "regions"), ("--channels must be one of", "'regions'")),
+        (("--reading", "regions"), ("--reading must be one of", "'regions'")),
         (("--loss", "dice"), ("--loss must be one of", "'dice'")),
-        (("--loss", "affinity-metric"), ("loss for channels 'background-interior-boundary'",)),
+        (("--loss", "affinity-metric"), ("loss for reading 'objects'",)),
         (("--threads", 0), ("--threads must be at least 1, got 0",)),
         (("--widths", "4,x"), ("--widths must be whole numbers like", "'4,x'")),
         (("--widths", "0"), ("widths must be at least 1, got 0",)),
@@ -251,10 +244,10 @@ def test_data_are_never_replaced_nor_joined_by_the_picture(folder):
         (("--resume",), ("--resume needs the checkpoint cells-network-checkpoint.pt",)),
         (("--steps", 0), ("steps must be at least 1, got 0",)),
         (("--steps", "x"), ("--steps", "valid integer")),
-        (("--classes", 3), ("classes is for channels 'classes' only",)),
-        (("--channels", "classes", "--classes", 2), ("labels of 0.png", "within 0..1, got 2")),
-        (("--size", 5), ("size is for channels 'affinities' only",)),
-        (("--channels", "affinities", "--size", 400), ("crop must be larger than the largest",)),
+        (("--classes", 3), ("classes is for reading 'classes' only",)),
+        (("--reading", "classes", "--classes", 2), ("labels of 0.png", "within 0..1, got 2")),
+        (("--size", 5), ("size is for reading 'affinities' only",)),
+        (("--reading", "affinities", "--size", 400), ("crop must be larger than the largest",)),
         (("--validation", 0.95), ("images must be at least 5 to hold out", "got 4")),
     ],
 )
@@ -276,7 +269,7 @@ def test_data_that_are_refused(folder):
     os.remove(cells / "0-labels.png")
     refused(train(*QUICK), "a label map (NAME-labels.png for NAME.png) for each image", "0.png")
     np.save(cells / "0-labels.npy", negative)
-    refused(train(*QUICK, "--channels", "classes"), "0 or more where they count, got -4: ignore=-4")
+    refused(train(*QUICK, "--reading", "classes"), "0 or more where they count, got -4: ignore=-4")
     np.save(cells / "0-labels.npy", negative[:9])
     refused(train(*QUICK), "0.png with shape (24, 24) and", "0-labels.npy with shape (9, 24)")
     os.remove(cells / "0.png")

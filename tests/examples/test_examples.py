@@ -198,6 +198,6 @@ def test_training_on_four_images_lowers_the_loss_and_gives_a_network(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
     assert 0 <= float(re.search(r"refined: AP at IoU 0.5 ([\d.]+)", printed)[1]) <= 1
     content = torch.load(tmp_path / "trained" / "nuclei.pt", weights_only=True)
-    assert content["channels"] == "background-interior-boundary"
+    assert content["reading"] == "objects"
     assert shown(tmp_path / "trained" / "learning.png")[0] == 1200
     assert shown(tmp_path / "trained" / "nuclei.png")[0] > 1000

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from hiersearch.choices import TRAINED_READINGS
 from hiersearch.networks.channels import (
-    CHANNELS,
     IGNORED,
-    OBJECT_CHANNELS,
+    OBJECT_TRAINED_READINGS,
     channel_names,
     object_size,
     seams,
@@ -62,11 +62,11 @@ def test_targets_of_each_kind():
         assert np.array_equal(target, labels)
         assert target.dtype == np.int64
     expected = [[0, 2, 1, 2, 0, IGNORED]]
-    assert target_of_labels(labels, "background-interior-boundary").tolist() == expected
+    assert target_of_labels(labels, "objects").tolist() == expected
 
 
 def test_every_channel_has_a_name():
-    assert channel_names("background-interior-boundary") == OBJECT_CHANNELS
+    assert channel_names("objects") == OBJECT_TRAINED_READINGS
     assert channel_names("classes", classes=2) == ("class 0", "class 1")
     assert len(channel_names("affinities", offsets=[(0, 1), (1, -1)])) == 3
 
@@ -87,8 +87,11 @@ def test_the_size_is_the_median_diameter_over_all_objects():
         (lambda: three_classes([[2**31, 0]]), "got 2147483648"),
         (lambda: three_classes([[0, 1]], 0), "seam_reach must be at least 1, got 0"),
         (lambda: seams([[0, 1]], 0), "reach must be at least 1, got 0"),
-        (lambda: target_of_labels([[0]], "x"), f"channels must be one of {', '.join(CHANNELS)}"),
-        (lambda: channel_names("x"), "channels must be one of"),
+        (
+            lambda: target_of_labels([[0]], "x"),
+            f"reading must be one of {', '.join(TRAINED_READINGS)}",
+        ),
+        (lambda: channel_names("x"), "reading must be one of"),
         (lambda: object_size([np.zeros((2, 2), int)]), "must hold an object to measure, got none"),
         (lambda: object_size([]), "must hold an object to measure, got none"),
     ],

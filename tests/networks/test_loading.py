@@ -279,29 +279,28 @@ def test_an_argmax_inside_the_network_is_refused(tmp_path):
 
 OFFSETS = ((0, 1), (2, -2))
 HEADERS = {
-    "background-interior-boundary": (("background", "interior", "boundary"), None, "softmax"),
+    "objects": (("background", "interior", "boundary"), None, "softmax"),
     "classes": (("class 0", "class 1"), None, "softmax"),
     "affinities": (("foreground", "together 0,1", "together 2,-2"), OFFSETS, "sigmoid"),
 }
 
 
-def trained(file, channels="affinities"):
+def trained(file, reading="affinities"):
     """Write what a training writes."""
-    names, offsets, _ = HEADERS[channels]
+    names, offsets, _ = HEADERS[reading]
     torch.manual_seed(0)
     module = SmallUNet(len(names), (4, 6)).eval()
-    header = ModelHeader(channels, names, offsets, (4, 6), {"loss": "x"})
+    header = ModelHeader(reading, names, offsets, (4, 6), {"loss": "x"})
     write_model(file, header, module.state_dict())
     return module
 
 
-@pytest.mark.parametrize("channels", HEADERS)
-def test_a_trained_network_says_itself_what_its_channels_mean(tmp_path, channels):
-    module = trained(tmp_path / "own.pt", channels)
-    names, offsets, activation = HEADERS[channels]
+@pytest.mark.parametrize("reading", HEADERS)
+def test_a_trained_network_says_itself_what_its_channels_mean(tmp_path, reading):
+    module = trained(tmp_path / "own.pt", reading)
+    names, offsets, activation = HEADERS[reading]
     network = load_network(tmp_path / "own.pt")
-    readings = {"background-interior-boundary": "objects"}
-    assert network.reading == readings.get(channels, channels)
+    assert network.reading == reading
     assert (network.channels, network.offsets, network.activation) == (names, offsets, activation)
     with torch.inference_mode():
         logits = module(torch.from_numpy(RGB).permute(2, 0, 1)[None] / 255)
@@ -332,7 +331,7 @@ def test_files_that_do_not_say_need_an_activation(tmp_path):
     [
         ({"version": 2}, "its format has version 2, and this package reads 1"),
         ({"version": None}, "its format has version None"),
-        ({"channels": "regions"}, "it does not say what its channels are"),
+        ({"reading": "regions"}, "it does not say what its channels are"),
         ({"names": 3}, "it does not say what its channels are"),
         ({"activation": "tanh"}, "it does not say what its channels are"),
         ({"activation": "softmax"}, "its affinities come with the activation 'softmax'"),
@@ -342,9 +341,9 @@ def test_files_that_do_not_say_need_an_activation(tmp_path):
         ({"offsets": [[0, 1, 2], [1, 0, 0]]}, "one offset of length 2"),
         ({"offsets": [[0, 1], [1]]}, "cannot load"),
         ({"names": ["foreground", "a", "b", "c"]}, "each of the 3 channels"),
-        ({"channels": "classes"}, "its classes come with the activation 'sigmoid'"),
+        ({"reading": "classes"}, "its classes come with the activation 'sigmoid'"),
         (
-            {"channels": "classes", "activation": "softmax", "offsets": None, "names": ["a"]},
+            {"reading": "classes", "activation": "softmax", "offsets": None, "names": ["a"]},
             "it names 1 channels, and has 3",
         ),
         ({"state": None}, "not the state dictionary of a SmallUNet"),

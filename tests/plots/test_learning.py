@@ -9,11 +9,11 @@ from hiersearch.plots.learning import learning_picture, running_mean
 from tests.plots.test_figures import drawn_boxes
 
 
-def training(steps=60, channels="background-interior-boundary", scored=True, best=30):
+def training(steps=60, reading="objects", scored=True, best=30):
     """What the picture needs of a finished training."""
-    settings = TrainingSettings(channels=channels, steps=steps, every=15)
+    settings = TrainingSettings(reading=reading, steps=steps, every=15)
     names = ("average_precision_50", "average_precision", "foreground_ari")
-    if channels == "classes":
+    if reading == "classes":
         names = ("class_iou", "accuracy")
     scores = [{"step": s, **dict.fromkeys(names, s / steps)} for s in range(15, steps + 1, 15)]
     return SimpleNamespace(
@@ -47,7 +47,7 @@ def test_every_loss_and_every_score_is_drawn():
 
 
 def test_classes_have_their_own_scores():
-    below = learning_picture(training(channels="classes", best=60)).axes[1]
+    below = learning_picture(training(reading="classes", best=60)).axes[1]
     assert set(lines(below)) == {"class IoU, mean", "accuracy", "kept: step 60"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from hiersearch.index.search.results import Neighbour, SearchResult, Work, id_ke
 from hiersearch.index.search.search import Best
 from hiersearch.index.segments.layout import View
 from hiersearch.index.threads import pool
-from hiersearch.metric.queries import PartitionLike, as_partition
+from hiersearch.metric.queries import as_partition
 
 Live = Mapping[int, NDArray[np.uint8]]
 """For a view's number, 1 for rows that may be answers; missing: all may."""
@@ -40,9 +41,7 @@ class Asked:
     """When work on it began."""
 
     @classmethod
-    def of(
-        cls, query: PartitionLike, frame: Frame, k: int | None, radius: float | None = None
-    ) -> Asked:
+    def of(cls, query: Any, frame: Frame, k: int | None, radius: float | None = None) -> Asked:
         """Prepare a query: for its ``k`` nearest entries, or for all within a radius."""
         begin = time.perf_counter()
         goal = as_partition(query, "query")
@@ -57,7 +56,7 @@ class Asked:
     @classmethod
     def all_of(
         cls,
-        queries: Sequence[PartitionLike],
+        queries: Sequence[Any],
         frame: Frame,
         k: int | None,
         radius: float | None = None,

@@ -17,6 +17,7 @@ from hiersearch.networks.channels import IGNORED, object_size
 from hiersearch.networks.training.checkpoints import Identity
 from hiersearch.networks.training.crops import Sample
 from hiersearch.networks.training.settings import TrainingSettings
+from hiersearch.partitions.output import reading_kind
 
 Labels = NDArray[np.int32]
 
@@ -131,7 +132,7 @@ def _measured(
 ) -> tuple[TrainingSettings, tuple[tuple[int, ...], ...] | None]:
     """Fill in what the data say: the number of classes, or the objects' size and the offsets."""
     largest = max(int(one.max()) for one in labels)
-    if settings.channels == "classes":
+    if reading_kind(settings.reading).of_classes:
         if settings.classes is None and not 1 <= largest < MOST_CLASSES:
             raise ValueError(
                 f"label maps must hold 2 to {MOST_CLASSES} classes, got labels up to {largest}: "
@@ -151,7 +152,7 @@ def _measured(
         return replace(settings, classes=settings.classes or largest + 1), None
     if largest < 1:
         raise ValueError("label maps must hold an object, got only background")
-    if settings.channels != "affinities":
+    if not reading_kind(settings.reading).between_pixels:
         return settings, None
     from hiersearch.losses import affinity_offsets
 

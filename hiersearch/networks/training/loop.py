@@ -57,9 +57,9 @@ def train(
         As :class:`~hiersearch.networks.Network` takes them; grey and colour may be mixed, and
         sizes differ.
     label_maps : sequence of integer arrays, each (H, W)
-        Instances with 0 for background, or classes, as the settings' channels say.
+        Instances with 0 for background, or classes, as the settings' reading says.
     settings : TrainingSettings, optional
-        Channels, loss, steps, seed and so on; its defaults where omitted.
+        Reading, loss, steps, seed and so on; its defaults where omitted.
     names : sequence of str, optional
         What messages call the images.
     checkpoint : path, optional
@@ -103,7 +103,7 @@ def train(
     >>> rng = np.random.default_rng(0)
     >>> images = [rng.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(3)]
     >>> settings = TrainingSettings(
-    ...     channels="classes", widths=(4, 6), steps=2, batch=2, crop=16, validation=0.3
+    ...     reading="classes", widths=(4, 6), steps=2, batch=2, crop=16, validation=0.3
     ... )
     >>> done = train(images, [image > 127 for image in images], settings)
     >>> done.network(images[0]).shape, len(done.losses), done.held_out
@@ -139,7 +139,7 @@ class _Run:
         self.identity = data.identity
         self.settings = settings = data.identity.settings
         self.names = channel_names(
-            settings.channels, classes=settings.classes or 0, offsets=self.identity.offsets or ()
+            settings.reading, classes=settings.classes or 0, offsets=self.identity.offsets or ()
         )
         augmentation = Augmentation(turns=settings.turns)
         self.crops = Crops(data.samples, settings.crop, settings.seed, augmentation)
@@ -190,7 +190,7 @@ class _Run:
         """Make one step."""
         began = time.perf_counter()
         images, labels = self.crops.batch(self.step, self.settings.batch)
-        targets = np.stack([target_of_labels(one, self.settings.channels) for one in labels])
+        targets = np.stack([target_of_labels(one, self.settings.reading) for one in labels])
         self.whole = False
         self.module.train()
         for group in self.optimiser.param_groups:
@@ -220,7 +220,7 @@ class _Run:
                 self._network(self.module.eval()),
                 [self.data.images[i] for i in scored],
                 [self.data.labels[i] for i in scored],
-                self.settings.channels,
+                self.settings.reading,
                 between=pause,
             )
             score = row[self._deciding]
@@ -243,19 +243,19 @@ class _Run:
 
     @property
     def _deciding(self) -> str:
-        return next(iter(SCORES[self.settings.channels]))
+        return next(iter(SCORES[self.settings.reading]))
 
     def _progress(self) -> Progress:
         losses = self.at.losses[-min(50, self.settings.every) :]
         score = None
         if self.at.scores and self._deciding in self.at.scores[-1]:
-            title = SCORES[self.settings.channels][self._deciding]
+            title = SCORES[self.settings.reading][self._deciding]
             score = (title, self.at.scores[-1][self._deciding])
         return Progress(self.step, self.settings.steps, float(np.mean(losses)), score)
 
     def _network(self, module: SmallUNet) -> Network:
         header = ModelHeader(
-            self.settings.channels, self.names, self.identity.offsets, self.settings.widths, {}
+            self.settings.reading, self.names, self.identity.offsets, self.settings.widths, {}
         )
         return Network(
             "trained",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hiersearch.networks.channels import IGNORED
 from hiersearch.networks.training.settings import TrainingSettings
+from hiersearch.partitions.output import reading_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ def objective(
     Parameters
     ----------
     settings : TrainingSettings
-        Its ``loss`` and ``channels`` decide.
+        Its ``loss`` and ``reading`` decide.
     offsets : tuple of offsets, optional
         Of affinities.
     """
@@ -62,7 +63,7 @@ def _cross_entropy(settings: TrainingSettings) -> Objective:
     import torch
     from torch.nn import functional
 
-    instances = settings.channels == "background-interior-boundary"
+    instances = reading_kind(settings.reading).of_objects
     of_classes = torch.tensor([1.0, 1.0, BOUNDARY_WEIGHT]) if instances else None
 
     def loss(output: Tensor, target: Tensor) -> Tensor:

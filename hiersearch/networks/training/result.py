@@ -99,7 +99,7 @@ class Training:
         write_model(
             path,
             ModelHeader(
-                self.settings.channels,
+                self.settings.reading,
                 self.network.channels or (),
                 self.network.offsets,
                 self.settings.widths,

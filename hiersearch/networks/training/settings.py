@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from hiersearch import _validate
-from hiersearch.networks.channels import CHANNELS, Channels
+from hiersearch.choices import TRAINED_READINGS, TrainedReading, TrainingLoss
 
-LOSSES: dict[Channels, tuple[str, ...]] = {
-    "background-interior-boundary": (
+LOSSES: dict[TrainedReading, tuple[TrainingLoss, ...]] = {
+    "objects": (
         "cross-entropy",
         "partition-metric",
         "partition-metric+cross-entropy",
@@ -17,10 +17,10 @@ LOSSES: dict[Channels, tuple[str, ...]] = {
     "classes": ("cross-entropy", "partition-metric", "partition-metric+cross-entropy"),
     "affinities": ("affinity-metric",),
 }
-"""The losses that train each kind of channels."""
+"""The losses that train for each reading."""
 
-DEFAULT_LOSSES: dict[Channels, str] = {
-    "background-interior-boundary": "cross-entropy",
+DEFAULT_LOSSES: dict[TrainedReading, TrainingLoss] = {
+    "objects": "cross-entropy",
     "classes": "partition-metric+cross-entropy",
     "affinities": "affinity-metric",
 }
@@ -41,20 +41,20 @@ class TrainingSettings:
 
     Examples
     --------
-    >>> TrainingSettings(channels="affinities").loss
+    >>> TrainingSettings(reading="affinities").loss
     'affinity-metric'
     """
 
-    channels: Channels = "background-interior-boundary"
+    reading: TrainedReading = "objects"
     """What the network's channels are to mean."""
     loss: str = ""
-    """One of ``LOSSES``; the channels' own in ``DEFAULT_LOSSES`` where empty."""
+    """One of ``LOSSES``; the reading's own in ``DEFAULT_LOSSES`` where empty."""
     classes: int | None = None
-    """Number of classes; the largest label plus one where None. For channels "classes" only."""
+    """Number of classes; the largest label plus one where None. For reading "classes" only."""
     ignore: int | None = None
     """Label whose pixels don't count."""
     size: float | None = None
-    """Diameter of objects in pixels; measured where None. For channels "affinities" only."""
+    """Diameter of objects in pixels; measured where None. For reading "affinities" only."""
     widths: tuple[int, ...] = (16, 32, 64, 96)
     """Feature channels of the small U-Net at each resolution, finest first."""
     steps: int = 1000
@@ -78,18 +78,18 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Check the settings, and fill in the loss."""
-        _validate.checked_choice(self.channels, CHANNELS, "channels")
+        _validate.checked_choice(self.reading, TRAINED_READINGS, "reading")
         if not self.loss:
-            object.__setattr__(self, "loss", DEFAULT_LOSSES[self.channels])
-        if self.loss not in LOSSES[self.channels]:
+            object.__setattr__(self, "loss", DEFAULT_LOSSES[self.reading])
+        if self.loss not in LOSSES[self.reading]:
             raise ValueError(
-                f"loss for channels {self.channels!r} must be one of "
-                f"{', '.join(LOSSES[self.channels])}, got {self.loss!r}"
+                f"loss for reading {self.reading!r} must be one of "
+                f"{', '.join(LOSSES[self.reading])}, got {self.loss!r}"
             )
         for name, of in (("classes", "classes"), ("size", "affinities")):
             value = getattr(self, name)
-            if value is not None and self.channels != of:
-                raise ValueError(f"{name} is for channels {of!r} only, got {value}")
+            if value is not None and self.reading != of:
+                raise ValueError(f"{name} is for reading {of!r} only, got {value}")
         if self.classes is not None:
             _validate.checked_count(self.classes, "classes", 2)
         for name, low in (("steps", 1), ("batch", 1), ("crop", 8), ("seed", 0), ("every", 1)):

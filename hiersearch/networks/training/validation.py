@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import evaluation
+from hiersearch.choices import TrainedReading
 from hiersearch.evaluation.class_maps import class_confusion, iou_of_confusion
-from hiersearch.networks.channels import IGNORED, Channels
+from hiersearch.networks.channels import IGNORED
 from hiersearch.networks.network import Network
+from hiersearch.partitions.output import reading_kind
 from hiersearch.refinement.pipeline import refine
 
 LabelMaps = Sequence[NDArray[np.integer[Any]]]
@@ -21,19 +23,19 @@ _INSTANCES = {
     "average_precision": "AP, mean over IoU 0.5 to 0.95",
     "foreground_ari": "foreground ARI",
 }
-SCORES: dict[Channels, dict[str, str]] = {
-    "background-interior-boundary": _INSTANCES,
+SCORES: dict[TrainedReading, dict[str, str]] = {
+    "objects": _INSTANCES,
     "classes": {"class_iou": "class IoU, mean", "accuracy": "accuracy"},
     "affinities": _INSTANCES,
 }
-"""Scores of each kind of channels with their names; the first says which network is best."""
+"""Scores of each reading with their names; the first says which network is best."""
 
 
 def validation_scores(
     network: Network,
     images: Sequence[ArrayLike],
     label_maps: LabelMaps,
-    channels: Channels,
+    reading: TrainedReading,
     *,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
@@ -51,7 +53,7 @@ def validation_scores(
         One or more.
     label_maps : sequence of integer arrays (H, W)
         ``IGNORED`` (-1) where a pixel doesn't count.
-    channels : {"background-interior-boundary", "classes", "affinities"}
+    reading : {"objects", "classes", "affinities"}
         What the label maps are of.
     between : callable
         Called before each image; what it raises ends the scoring.
@@ -59,9 +61,9 @@ def validation_scores(
     Returns
     -------
     dict
-        Of ``SCORES`` of the channels, each at most 1; NaN where nothing counts.
+        Of ``SCORES`` of the reading, each at most 1; NaN where nothing counts.
     """
-    if channels == "classes":
+    if reading_kind(reading).of_classes:
         return _class_scores(network, images, label_maps, between)
     rows = []
     for image, truth in zip(images, label_maps, strict=True):
@@ -75,7 +77,7 @@ def validation_scores(
             )
         )
     means = np.mean(rows, axis=0)
-    return {name: float(mean) for name, mean in zip(SCORES[channels], means, strict=True)}
+    return {name: float(mean) for name, mean in zip(SCORES[reading], means, strict=True)}
 
 
 def _class_scores(

@@ -13,7 +13,7 @@ from tests.networks.training.small_training import TINY, squares  # noqa: E402
 
 IMAGES, INSTANCES = squares()
 CLASSES = [np.minimum(labels, 1) for labels in INSTANCES]
-SETTINGS = TrainingSettings(**{**TINY, "steps": 4, "validation": 0.25, "channels": "classes"})
+SETTINGS = TrainingSettings(**{**TINY, "steps": 4, "validation": 0.25, "reading": "classes"})
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.networks.training.small_training import TINY, squares  # noqa: E402
 IMAGES, INSTANCES = squares()
 CLASSES = [np.minimum(labels, 1) for labels in INSTANCES]
 KINDS = {
-    "background-interior-boundary": INSTANCES,
+    "objects": INSTANCES,
     "classes": CLASSES,
     "affinities": INSTANCES,
 }
@@ -38,11 +38,11 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize(
-    ("channels", "loss"), [(kind, loss) for kind, losses in LOSSES.items() for loss in losses]
+    ("reading", "loss"), [(kind, loss) for kind, losses in LOSSES.items() for loss in losses]
 )
-def test_every_loss_trains_its_channels(channels, loss):
-    settings = tiny(8, channels=channels, loss=loss, rate=0.02)
-    done = train(IMAGES, KINDS[channels], settings)
+def test_every_loss_trains_its_channels(reading, loss):
+    settings = tiny(8, reading=reading, loss=loss, rate=0.02)
+    done = train(IMAGES, KINDS[reading], settings)
     assert len(done.losses) == 8
     assert np.isfinite(done.losses).all()
     assert [row["step"] for row in done.scores] == [4, 8]
@@ -50,12 +50,12 @@ def test_every_loss_trains_its_channels(channels, loss):
     assert done.trained_on == 3
     probabilities = done.network(IMAGES[0])
     assert probabilities.shape == (len(done.network.channels), 24, 24)
-    if channels != "affinities":
+    if reading != "affinities":
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
 
 
 def test_training_teaches():
-    done = train(IMAGES, CLASSES, tiny(80, channels="classes", batch=4, rate=0.03, every=80))
+    done = train(IMAGES, CLASSES, tiny(80, reading="classes", batch=4, rate=0.03, every=80))
     assert np.mean(done.losses[-10:]) < 0.8 * np.mean(done.losses[:5])
     assert done.scores[-1]["class_iou"] > 0.7
     assert (done.network(IMAGES[0]).argmax(axis=0) == CLASSES[0]).mean() > 0.85
@@ -64,16 +64,16 @@ def test_training_teaches():
 def test_one_seed_gives_one_network_and_another_seed_another():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    one, again = (train(IMAGES, CLASSES, tiny(channels="classes")) for _ in range(2))
+    one, again = (train(IMAGES, CLASSES, tiny(reading="classes")) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert equal(one.final_weights, again.final_weights)
     assert one.losses == again.losses
-    other = train(IMAGES, CLASSES, tiny(channels="classes", seed=1))
+    other = train(IMAGES, CLASSES, tiny(reading="classes", seed=1))
     assert not equal(one.final_weights, other.final_weights)
 
 
 def test_the_weights_are_those_of_the_best_validation():
-    settings = tiny(12, channels="classes", every=1, rate=0.1)
+    settings = tiny(12, reading="classes", every=1, rate=0.1)
     done = train(IMAGES, CLASSES, settings)
     scores = {row["step"]: row["class_iou"] for row in done.scores}
     assert scores[done.best_step] == max(scores.values())
@@ -85,7 +85,7 @@ def test_the_weights_are_those_of_the_best_validation():
 
 
 def test_without_validation_the_last_weights_are_taken():
-    done = train(IMAGES[:1], CLASSES[:1], tiny(channels="classes", validation=0))
+    done = train(IMAGES[:1], CLASSES[:1], tiny(reading="classes", validation=0))
     assert done.scores == done.held_out == ()
     assert done.best_step == 4
     assert equal(done.weights, done.final_weights)
@@ -93,20 +93,20 @@ def test_without_validation_the_last_weights_are_taken():
 
 
 def test_what_the_labels_say_is_measured():
-    done = train(IMAGES, INSTANCES, tiny(channels="affinities"))
+    done = train(IMAGES, INSTANCES, tiny(reading="affinities"))
     assert done.settings.size == round(2 * np.sqrt(54 / np.pi), 1)
     assert len(done.network.channels) == len(done.network.offsets) + 1
     three = [labels % 3 for labels in INSTANCES]
-    assert train(IMAGES, three, tiny(channels="classes")).settings.classes == 3
-    assert train(IMAGES, three, tiny(channels="classes", classes=5)).settings.classes == 5
+    assert train(IMAGES, three, tiny(reading="classes")).settings.classes == 3
+    assert train(IMAGES, three, tiny(reading="classes", classes=5)).settings.classes == 5
 
 
-@pytest.mark.parametrize("channels", KINDS)
-def test_ignored_pixels_change_nothing(channels):
-    label_maps = [labels.copy() for labels in KINDS[channels]]
+@pytest.mark.parametrize("reading", KINDS)
+def test_ignored_pixels_change_nothing(reading):
+    label_maps = [labels.copy() for labels in KINDS[reading]]
     for labels in label_maps:
         labels[:, 18:] = 200
-    settings = tiny(channels=channels, ignore=200, turns=False)
+    settings = tiny(reading=reading, ignore=200, turns=False)
     done = train(IMAGES, label_maps, settings)
     for labels in label_maps:
         labels[labels == 200] = 77
@@ -121,10 +121,10 @@ def test_ignored_pixels_change_nothing(channels):
 @pytest.mark.parametrize(
     "dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int16, np.int32, np.int64]
 )
-@pytest.mark.parametrize("channels", KINDS)
-def test_label_maps_of_every_type_are_alike(dtype, channels):
-    settings = tiny(channels=channels, ignore=255)
-    marked = [labels.astype(np.int64) for labels in KINDS[channels]]
+@pytest.mark.parametrize("reading", KINDS)
+def test_label_maps_of_every_type_are_alike(dtype, reading):
+    settings = tiny(reading=reading, ignore=255)
+    marked = [labels.astype(np.int64) for labels in KINDS[reading]]
     for labels in marked:
         labels[:3] = 255
     expected = TrainingData.of(IMAGES, marked, None, settings)
@@ -138,18 +138,18 @@ def test_label_maps_of_every_type_are_alike(dtype, channels):
 
 def test_a_label_to_be_ignored_that_is_nowhere_is_warned_of():
     with pytest.warns(DoubtfulInputWarning, match="no label map holds the label 254"):
-        TrainingData.of(IMAGES, CLASSES, None, tiny(channels="classes", ignore=254))
+        TrainingData.of(IMAGES, CLASSES, None, tiny(reading="classes", ignore=254))
 
 
 def test_void_that_is_taken_as_a_class_is_warned_of():
     marked = [np.where(labels > 0, 255, 0).astype(np.uint8) for labels in CLASSES]
     with pytest.warns(DoubtfulInputWarning, match=r"label 255 is taken as a class.*--ignore 255"):
-        data = TrainingData.of(IMAGES, marked, None, tiny(channels="classes"))
+        data = TrainingData.of(IMAGES, marked, None, tiny(reading="classes"))
     assert data.identity.settings.classes == 256
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TrainingData.of(IMAGES, marked, None, tiny(channels="classes", classes=256))
-        TrainingData.of(IMAGES, CLASSES, None, tiny(channels="classes"))
+        TrainingData.of(IMAGES, marked, None, tiny(reading="classes", classes=256))
+        TrainingData.of(IMAGES, CLASSES, None, tiny(reading="classes"))
 
 
 @pytest.mark.parametrize("loss", LOSSES["classes"])
@@ -157,7 +157,7 @@ def test_void_that_is_taken_as_a_class_is_warned_of():
 def test_a_crop_without_a_pixel_that_counts_costs_nothing(loss):
     output = torch.randn(2, 3, 8, 8, requires_grad=True)
     target = torch.full((2, 8, 8), -1)
-    cost = objective(tiny(channels="classes", loss=loss))(output, target)
+    cost = objective(tiny(reading="classes", loss=loss))(output, target)
     cost.backward()
     assert float(cost) == 0
     assert (output.grad == 0).all()
@@ -167,7 +167,7 @@ def test_cross_entropy_is_torchs_where_all_counts():
     output = torch.randn(2, 3, 8, 8)
     target = torch.randint(0, 3, (2, 8, 8))
     functional = torch.nn.functional
-    plain = objective(tiny(channels="classes", loss="cross-entropy"))(output, target)
+    plain = objective(tiny(reading="classes", loss="cross-entropy"))(output, target)
     assert float(plain) == pytest.approx(float(functional.cross_entropy(output, target)))
     weighted = functional.cross_entropy(output, target, weight=torch.tensor([1.0, 1.0, 2.0]))
     assert float(objective(tiny())(output, target)) == pytest.approx(float(weighted))
@@ -175,7 +175,7 @@ def test_cross_entropy_is_torchs_where_all_counts():
 
 def test_progress_is_reported_after_every_step():
     seen = []
-    train(IMAGES, CLASSES, tiny(6, channels="classes"), report=seen.append)
+    train(IMAGES, CLASSES, tiny(6, reading="classes"), report=seen.append)
     assert [now.step for now in seen] == [1, 2, 3, 4, 5, 6]
     assert all(now.steps == 6 and now.loss > 0 for now in seen)
     assert [now.score is None for now in seen] == [True] * 4 + [False] * 2
@@ -185,7 +185,7 @@ def test_progress_is_reported_after_every_step():
 def test_the_summary_is_json_with_a_row_for_each_validation():
     import json
 
-    done = train(IMAGES, CLASSES, tiny(10, channels="classes"))
+    done = train(IMAGES, CLASSES, tiny(10, reading="classes"))
     summary = json.loads(json.dumps(done.summary(), allow_nan=False))
     assert [row["step"] for row in summary["curve"]] == [4, 8, 10]
     assert summary["curve"][1]["loss"] == pytest.approx(np.mean(done.losses[4:8]))
@@ -208,11 +208,11 @@ def interrupted(step, *arguments, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("channels", KINDS)
+@pytest.mark.parametrize("reading", KINDS)
 @pytest.mark.parametrize("step", [4, 6])
-def test_a_resumed_training_is_equal_to_the_bit(tmp_path, channels, step):
-    settings = tiny(12, channels=channels)
-    data = (IMAGES, KINDS[channels], settings)
+def test_a_resumed_training_is_equal_to_the_bit(tmp_path, reading, step):
+    settings = tiny(12, reading=reading)
+    data = (IMAGES, KINDS[reading], settings)
     whole = train(*data)
     checkpoint = tmp_path / "checkpoint.pt"
     message = interrupted(step, *data, checkpoint=checkpoint)
@@ -228,7 +228,7 @@ def test_a_resumed_training_is_equal_to_the_bit(tmp_path, channels, step):
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
-    data = (IMAGES, CLASSES, tiny(12, channels="classes"))
+    data = (IMAGES, CLASSES, tiny(12, reading="classes"))
     checkpoint = tmp_path / "checkpoint.pt"
 
     def die(now):
@@ -244,7 +244,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
 
 
 def test_a_finished_training_is_not_repeated_unless_asked(tmp_path):
-    data = (IMAGES, CLASSES, tiny(channels="classes"))
+    data = (IMAGES, CLASSES, tiny(reading="classes"))
     checkpoint = tmp_path / "checkpoint.pt"
     first = train(*data, checkpoint=checkpoint)
     seen = []
@@ -259,7 +259,7 @@ def test_a_finished_training_is_not_repeated_unless_asked(tmp_path):
 @pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_waits_for_the_end_of_a_step_and_the_handler_is_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
-    data = (IMAGES, CLASSES, tiny(12, channels="classes"))
+    data = (IMAGES, CLASSES, tiny(12, reading="classes"))
 
     def ask(now):
         if now.step == 5:
@@ -276,7 +276,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step_and_the_handler_is_put_back(tmp_path
 def test_ctrl_c_during_validation_loses_nothing(tmp_path, monkeypatch):
     import hiersearch.networks.training.loop as training
 
-    data = (IMAGES, CLASSES, tiny(8, channels="classes"))
+    data = (IMAGES, CLASSES, tiny(8, reading="classes"))
     whole = train(*data)
     scores = training.validation_scores
 
@@ -296,7 +296,7 @@ def test_ctrl_c_during_validation_loses_nothing(tmp_path, monkeypatch):
 def test_training_works_in_a_thread_of_its_own():
     found = []
     worker = threading.Thread(
-        target=lambda: found.append(train(IMAGES, CLASSES, tiny(channels="classes")))
+        target=lambda: found.append(train(IMAGES, CLASSES, tiny(reading="classes")))
     )
     worker.start()
     worker.join()
@@ -310,11 +310,11 @@ def test_training_works_in_a_thread_of_its_own():
         ({"widths": (4, 8)}, r"widths \[4, 6\], and not \[4, 8\]"),
         ({"seed": 3}, "seed 0, and not 3"),
         ({"steps": 9}, "steps 4, and not 9"),
-        ({"channels": "background-interior-boundary"}, "channels 'classes', and not 'background"),
+        ({"reading": "objects"}, "reading 'classes', and not 'background"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, changes, message):
-    settings = tiny(channels="classes")
+    settings = tiny(reading="classes")
     checkpoint = tmp_path / "checkpoint.pt"
     train(IMAGES, CLASSES, settings, checkpoint=checkpoint)
     content = checkpoint.read_bytes()
@@ -324,7 +324,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, changes, message)
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    settings = tiny(channels="classes", classes=2)
+    settings = tiny(reading="classes", classes=2)
     checkpoint = tmp_path / "checkpoint.pt"
     train(IMAGES, CLASSES, settings, checkpoint=checkpoint)
     other = [labels.copy() for labels in CLASSES]
@@ -336,7 +336,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):
-    data = (IMAGES, CLASSES, tiny(channels="classes"))
+    data = (IMAGES, CLASSES, tiny(reading="classes"))
     checkpoint, model = tmp_path / "checkpoint.pt", tmp_path / "model.pt"
     train(*data, checkpoint=checkpoint).save(model)
     with pytest.raises(FileFormatError, match=r"model\.pt as a checkpoint: it is something else"):
@@ -362,12 +362,12 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": "regions"}, "channels must be one of background-interior-boundary, classes"),
-        ({"loss": "dice"}, "loss for channels 'background-interior-boundary' must be one of"),
-        ({"channels": "affinities", "loss": "cross-entropy"}, "must be one of affinity-metric"),
-        ({"classes": 3}, "classes is for channels 'classes' only, got 3"),
-        ({"size": 3}, "size is for channels 'affinities' only, got 3"),
-        ({"channels": "classes", "classes": 1}, "classes must be at least 2, got 1"),
+        ({"reading": "regions"}, "reading must be one of objects, classes"),
+        ({"loss": "dice"}, "loss for reading 'objects' must be one of"),
+        ({"reading": "affinities", "loss": "cross-entropy"}, "must be one of affinity-metric"),
+        ({"classes": 3}, "classes is for reading 'classes' only, got 3"),
+        ({"size": 3}, "size is for reading 'affinities' only, got 3"),
+        ({"reading": "classes", "classes": 1}, "classes must be at least 2, got 1"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"crop": 4}, "crop must be at least 8, got 4"),
@@ -378,7 +378,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         ({"widths": (4, 0)}, "widths must be at least 1, got 0"),
         ({"rate": 0}, "rate must be a positive number, got 0"),
         ({"rate": float("nan")}, "rate must be a positive number, got nan"),
-        ({"channels": "affinities", "size": -1}, "size must be a positive number, got -1"),
+        ({"reading": "affinities", "size": -1}, "size must be a positive number, got -1"),
         ({"weight_decay": -1}, "weight_decay must be at least 0, got -1"),
         ({"validation": 1}, r"validation must be a share within \[0, 1\), got 1"),
     ],
@@ -418,23 +418,23 @@ def changed(position, value, labels=CLASSES):
 )
 def test_data_that_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        train(*arguments, tiny(**{"channels": "classes", **options}))
+        train(*arguments, tiny(**{"reading": "classes", **options}))
 
 
 def test_label_maps_without_objects_and_offsets_that_no_crop_holds():
     nothing = [0 * labels for labels in INSTANCES]
-    for channels in ("background-interior-boundary", "affinities"):
+    for reading in ("objects", "affinities"):
         with pytest.raises(ValueError, match="must hold an object, got only background"):
-            train(IMAGES, nothing, tiny(channels=channels))
+            train(IMAGES, nothing, tiny(reading=reading))
     with pytest.raises(ValueError, match=r"crop must be larger than the largest offset, .* got 16"):
-        train(IMAGES, INSTANCES, tiny(channels="affinities", size=300))
+        train(IMAGES, INSTANCES, tiny(reading="affinities", size=300))
 
 
 def test_names_are_those_of_the_caller():
     with pytest.raises(ValueError, match=r"labels of cells\.png must be 0 or more"):
-        train(IMAGES, changed(0, -1), tiny(channels="classes"), names=["cells.png", "b", "c", "d"])
+        train(IMAGES, changed(0, -1), tiny(reading="classes"), names=["cells.png", "b", "c", "d"])
 
 
 def test_a_loss_that_runs_away_is_named():
     with pytest.raises(ValueError, match=r"finite.* step \d+|loss must stay finite, got nan"):
-        train(IMAGES, CLASSES, tiny(30, channels="classes", rate=1e30, validation=0))
+        train(IMAGES, CLASSES, tiny(30, reading="classes", rate=1e30, validation=0))
