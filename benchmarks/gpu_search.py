@@ -103,13 +103,13 @@ def _built(path: Path, wanted: int, diagrams: int) -> str:
         index.add_many(windows(10, 0, diagrams))
         begin = time.perf_counter()
         index.add_many(windows(min(wanted, FIRST), 1, diagrams), memory=2**36)
-        rate = index.count / (time.perf_counter() - begin)
-        rest = min(wanted, int(rate * BUILDING_SECONDS)) - index.count
+        rate = len(index) / (time.perf_counter() - begin)
+        rest = min(wanted, int(rate * BUILDING_SECONDS)) - len(index)
         if rest > 0:
             index.add_many(windows(rest, 2, diagrams), memory=2**36)
         seconds = time.perf_counter() - begin
         return (
-            f"{index.count:,} of {wanted:,} entries were made and packed, in {seconds:.0f} s on "
+            f"{len(index):,} of {wanted:,} entries were made and packed, in {seconds:.0f} s on "
             f"{os.cpu_count()} cores."
         )
 
@@ -117,7 +117,7 @@ def _built(path: Path, wanted: int, diagrams: int) -> str:
 def _searches(index, device: str, diagrams: int, notes: list[str]) -> Table:
     """Figure 3: latency and throughput by size of the batch."""
     table = Table(
-        f"Exact {K}-NN among {index.count:,} entries of {GRID[0]} × {GRID[1]} on "
+        f"Exact {K}-NN among {len(index):,} entries of {GRID[0]} × {GRID[1]} on "
         f"{device_name(device)}",
         (
             "queries a call",

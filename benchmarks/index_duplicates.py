@@ -180,7 +180,7 @@ def _agreement(folder: Path) -> Table:
             near = raw[first, second] / scale <= radius
             close = np.stack([first[near], second[near]], axis=1).tolist()
             wanted = {(a, b): int(raw[a, b]) for a, b in close}
-            found = {(pair.a, pair.b): pair.raw for pair in index.duplicate_pairs(radius)}
+            found = {(pair.a, pair.b): pair.rho for pair in index.duplicate_pairs(radius)}
             same = sum(wanted.get(pair) == value for pair, value in found.items())
             table.rows.append(
                 (

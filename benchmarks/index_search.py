@@ -105,7 +105,7 @@ def _needed(entries, asked, folder: Path) -> Table:
 
     index, _ = _built(entries, folder / "needed")
     arrays = RunArrays.of(entries)
-    dense = [p.labels() for p in entries[:: SIZE // 200]]
+    dense = [p.labels for p in entries[:: SIZE // 200]]
     table = Table(
         f"Exact search among {SIZE:,} entries, {QUERIES} queries each",
         (
@@ -131,7 +131,7 @@ def _needed(entries, asked, folder: Path) -> Table:
             }
             for query, result in zip(partitions, found, strict=True):
                 expected = nearest(arrays.distances(query, normalized=False), k)
-                agreed += [(n.raw, n.id) for n in result] == expected
+                agreed += [(n.rho, n.id) for n in result] == expected
             slow = timed(lambda q: _dense_scan(q, dense), partitions[:5])[0]
             whole = np.median(slow) * SIZE / len(dense)
             exact = np.mean([r.work.exact_distances for r in found])
@@ -161,7 +161,7 @@ def _needed(entries, asked, folder: Path) -> Table:
 
 
 def _dense_scan(query, maps):
-    labels = query.labels().reshape(-1)
+    labels = query.labels.reshape(-1)
     a = (np.bincount(labels).astype(np.int64) ** 2).sum()
     found = []
     for other in maps:
@@ -208,7 +208,7 @@ def _peers(entries, asked) -> Table:
                     shown(np.median(ours)),
                     shown(np.mean([r.work.exact_distances for r in found])),
                     "1",
-                    f"{sum(r[0].raw == e for r, e in zip(found, expected, strict=True))} of "
+                    f"{sum(r[0].rho == e for r, e in zip(found, expected, strict=True))} of "
                     f"{len(partitions)}",
                 )
             )
@@ -372,7 +372,7 @@ def _usearch(entries):
         pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
     )
     index = Index(ndim=GRID[0] * GRID[1], metric=compiled, dtype="i8")
-    maps = np.array([p.labels().reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
+    maps = np.array([p.labels.reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
     begin = time.perf_counter()
     index.add(np.arange(len(maps)), maps)
     # The C function must outlive the index.
@@ -386,7 +386,7 @@ def _usearch_graph(entries, arrays):
     index, metric, _, seconds = _usearch(entries)
 
     def search(query, kept=metric):
-        labels = query.labels().reshape(-1).astype(np.uint8).view(np.int8)
+        labels = query.labels.reshape(-1).astype(np.uint8).view(np.int8)
         row = int(index.search(labels, 1).keys[0])
         return distance(query, arrays.partition(row), normalized=False)
 
@@ -404,10 +404,10 @@ def _usearch_exact(entries, arrays):
     compiled = CompiledMetric(
         pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
     )
-    maps = np.array([p.labels().reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
+    maps = np.array([p.labels.reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
 
     def search(query, kept=metric):
-        labels = query.labels().reshape(1, -1).astype(np.uint8).view(np.int8)
+        labels = query.labels.reshape(1, -1).astype(np.uint8).view(np.int8)
         row = int(np.ravel(scan(maps, labels, 1, compiled, exact=True).keys)[0])
         return distance(query, arrays.partition(row), normalized=False)
 
@@ -579,6 +579,6 @@ def _png_bytes() -> float:
     for partition in collection(500):
         buffer = io.BytesIO()
         kind = np.uint8 if partition.n_regions <= 256 else np.uint16
-        Image.fromarray(partition.labels().astype(kind)).save(buffer, "png", optimize=True)
+        Image.fromarray(partition.labels.astype(kind)).save(buffer, "png", optimize=True)
         sizes.append(buffer.tell())
     return float(np.mean(sizes))

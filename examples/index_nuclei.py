@@ -32,7 +32,7 @@ SHOWN = 12
 def crops() -> Iterator[Entry]:
     """Cut the tests' label maps into crops, each in four turns and their mirror images."""
     for entry in Collection([DATA], pattern="*-labels.png"):
-        labels = entry.labels.labels()
+        labels = entry.labels.labels
         name = str(entry.id).removeprefix("nuclei-").removesuffix("-labels")
         for y in range(0, labels.shape[0] - GRID[0] + 1, STEP):
             for x in range(0, labels.shape[1] - GRID[1] + 1, STEP):

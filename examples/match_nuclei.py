@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # Superpixels, their hierarchy, and the nearest of all its cuts: the best three. The output is
     # read as a soft partition: one background, and one region for each connected interior.
-    found = match(image, output, top=3)
+    found = match(image, output, k=3)
 
     assert found.horizontal is not None  # only constraints can rule out every threshold
     truth = demo_labels()

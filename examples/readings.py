@@ -206,11 +206,11 @@ def coloured(
     """
     regions = Partition.from_labels(labels)
     table = np.zeros((regions.n_regions, len(colours)), np.int64)
-    np.add.at(table, (regions.labels().ravel(), truth.ravel()), 1)
+    np.add.at(table, (regions.labels.ravel(), truth.ravel()), 1)
     # Background only where no nucleus has a third: a merged clump keeps a nucleus's colour.
     background = table[:, 0] > 0.6 * table.sum(axis=1)
     owner = np.where(background, 0, 1 + table[:, 1:].argmax(axis=1))
-    painted: NDArray[np.uint8] = colours[owner][regions.labels()]
+    painted: NDArray[np.uint8] = colours[owner][regions.labels]
     return painted
 
 
@@ -220,7 +220,7 @@ def soft_panel(
     """Most probable region of each pixel, the darker the less probable; of pairs, their mean."""
     if not isinstance(soft, Memberships):
         return "soft partition: mean of a pixel's pairs", soft_picture(soft).pixels
-    probable = soft.hard().labels()
+    probable = soft.hard().labels
     confidence = soft.probabilities().max(axis=0)[..., None]
     faded = coloured(probable, truth, colours) * confidence
     return f"soft partition: {soft.n_channels} regions, dark = unsure", faded.astype(np.uint8)

@@ -71,7 +71,7 @@ class Case:
 def of_partition(found: Partition) -> Any:
     merged = distance(found, OTHER, normalized=False)
     table = [part.tolist() for part in contingency_table(found, OTHER)]
-    return found.labels().tolist(), found.original_labels().tolist(), merged, table, found == found
+    return found.labels.tolist(), found.original_labels.tolist(), merged, table, found == found
 
 
 def of_runs(found: RunArrays) -> Any:
@@ -89,7 +89,7 @@ def of_tree(found: MergeTree) -> Any:
 def of_soft(found: Memberships) -> Any:
     best = nearest_cut(TREE, found)
     rest = distance(found, OTHER), found.probabilities().tolist()
-    return found.hard().labels().tolist(), best.nodes.tolist(), rest
+    return found.hard().labels.tolist(), best.nodes.tolist(), rest
 
 
 def of_affinities(found: Affinities) -> Any:

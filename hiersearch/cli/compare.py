@@ -196,11 +196,11 @@ def _references(
 
     kept = slice(None) if weights is None else weights.reshape(-1)
     a, b = (labels.reshape(-1)[kept][None] for labels in maps)
-    error = adapted_rand_error(b, a)
+    error = adapted_rand_error(found=b, truth=a)
     return {
         # Not defined where no two pixels are joined, as on a grid of one pixel.
         "adapted_rand_error": error if np.isfinite(error) else None,
-        "variation_of_information": sum(variation_of_information(b, a)),
+        "variation_of_information": sum(variation_of_information(found=b, truth=a)),
     }
 
 

@@ -69,16 +69,16 @@ def match(
         str,
         typer.Option(help=f"How unlike two regions are: {', '.join(LINKAGES)}.", metavar="NAME"),
     ] = "soft-mix",
-    regions: Annotated[
-        int | None, typer.Option(help="The exact number of regions.", metavar="K")
+    n_regions: Annotated[
+        int | None, typer.Option(help="The exact number of regions.", metavar="N")
     ] = None,
     minimum_size: Annotated[float, typer.Option(help="Smallest region, in pixels.")] = 0.0,
     apart: Annotated[
         Path | None,
         typer.Option(help="Label map of markers: no region holds two that differ (0: none)."),
     ] = None,
-    top: Annotated[
-        int, typer.Option(help="Write the N nearest distinct partitions.", metavar="N")
+    k: Annotated[
+        int, typer.Option("-k", help="Write the N nearest distinct partitions.", metavar="N")
     ] = 1,
     class_weight: Annotated[
         float, typer.Option(help="λ of the class term (classes reading).")
@@ -102,7 +102,7 @@ def match(
     """
     options = SourceOptions(network, reading, channel_axis, key, offsets, activation, pad)
     check_source(soft, options)
-    _check_search(superpixels, superpixel_count, linkage, regions, minimum_size, top, class_weight)
+    _check_search(superpixels, superpixel_count, linkage, n_regions, minimum_size, k, class_weight)
     check_device(device)
     destination = Destination(
         checked_folder(Path(f"{image.stem}-match") if out is None else out),
@@ -112,7 +112,7 @@ def match(
         force,
     )
     names = ["labels.npy", "overlay.png", "summary.json"]
-    names += [f"labels-{place}.npy" for place in range(2, top + 1)]
+    names += [f"labels-{place}.npy" for place in range(2, k + 1)]
     destination.check(names + ["overview.png"] * overview)
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
@@ -143,11 +143,11 @@ def match(
             superpixels=leaves,
             superpixel_count=superpixel_count,
             linkage=linkage,
-            regions=regions,
+            n_regions=n_regions,
             minimum_size=minimum_size,
             apart=markers,
             class_weight=class_weight,
-            top=top,
+            k=k,
             device=device,
         )
     named = {"network": str(network)} if soft is None else {"soft": str(soft)}
@@ -172,9 +172,9 @@ def _check_search(
     superpixels: str,
     superpixel_count: int | None,
     linkage: str,
-    regions: int | None,
+    n_regions: int | None,
     minimum_size: float,
-    top: int,
+    k: int,
     class_weight: float,
 ) -> None:
     check_choice("--linkage", linkage, LINKAGES)
@@ -190,13 +190,13 @@ def _check_search(
         )
     for name, number in (
         ("--superpixel-count", superpixel_count),
-        ("--regions", regions),
-        ("--top", top),
+        ("--n-regions", n_regions),
+        ("-k", k),
     ):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, got {number}")
-    if regions is not None and top > 1:
-        raise UsageError(f"--top cannot be combined with --regions, got {top} and {regions}")
+    if n_regions is not None and k > 1:
+        raise UsageError(f"-k cannot be combined with --n-regions, got {k} and {n_regions}")
     for name, value in (("--minimum-size", minimum_size), ("--class-weight", class_weight)):
         if not 0 <= value < float("inf"):
             raise UsageError(f"{name} must be a number of at least 0, got {value}")

@@ -263,8 +263,8 @@ def _scores(
     # Pairs of pixels count where the truth has instances, as usual in connectomics.
     kept = truth if ignore is None else np.where(truth == ignore, 0, truth)
     if kept.any():
-        error = evaluation.adapted_rand_error(found, kept, ignore=0)
-        splits, merges = evaluation.variation_of_information(found, kept, ignore=0)
+        error = evaluation.adapted_rand_error(found=found, truth=kept, ignore=0)
+        splits, merges = evaluation.variation_of_information(found=found, truth=kept, ignore=0)
         scores |= {
             "adapted_rand_error": _finite(error),
             "variation_of_information": splits + merges,

@@ -220,7 +220,7 @@ class _Overlaps:
 # --- partitions -----------------------------------------------------------------------------
 
 
-def adapted_rand_error(found: ArrayLike, truth: ArrayLike, *, ignore: int | None = None) -> float:
+def adapted_rand_error(*, found: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
     """Adapted Rand error: 1 − F-score of the pairs of pixels that are joined (scikit-image).
 
     Parameters
@@ -246,7 +246,7 @@ def adapted_rand_error(found: ArrayLike, truth: ArrayLike, *, ignore: int | None
 
     Examples
     --------
-    >>> adapted_rand_error([[1, 1, 2, 2]], [[4, 4, 4, 0]], ignore=0)
+    >>> adapted_rand_error(found=[[1, 1, 2, 2]], truth=[[4, 4, 4, 0]], ignore=0)
     0.5
     """
     from skimage import metrics
@@ -258,7 +258,7 @@ def adapted_rand_error(found: ArrayLike, truth: ArrayLike, *, ignore: int | None
 
 
 def variation_of_information(
-    found: ArrayLike, truth: ArrayLike, *, ignore: int | None = None
+    *, found: ArrayLike, truth: ArrayLike, ignore: int | None = None
 ) -> tuple[float, float]:
     """Conditional entropies in bits (scikit-image): of splits and of merges.
 
@@ -280,7 +280,7 @@ def variation_of_information(
 
     Examples
     --------
-    >>> variation_of_information([[1, 1, 2, 2]], [[4, 4, 4, 4]])
+    >>> variation_of_information(found=[[1, 1, 2, 2]], truth=[[4, 4, 4, 4]])
     (1.0, 0.0)
     """
     from skimage import metrics
@@ -308,7 +308,7 @@ def _kept_numbers(
 def checked_pair(found: ArrayLike, truth: ArrayLike) -> tuple[Labels, Labels]:
     """Return two label maps that share one grid, partitions' with the labels they came from."""
     guess, goal = (
-        labels.original_labels()
+        labels.original_labels
         if isinstance(labels, Partition)
         else _validate.checked_labels(labels, name)
         for labels, name in ((found, "found"), (truth, "truth"))

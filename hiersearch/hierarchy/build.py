@@ -34,7 +34,7 @@ def build_hierarchy(
     boundary: ArrayLike | None = None,
     soft: ArrayLike | None = None,
     measure: ArrayLike | None = None,
-    regions: int | None = None,
+    superpixel_count: int | None = None,
     grid: Grid | None = None,
     contrast: str = "max",
 ) -> MergeTree:
@@ -57,7 +57,7 @@ def build_hierarchy(
         image's channels.
     measure : array_like of finite non-negative numbers, shape ``grid``, optional
         Measure of each pixel; 1 if left out.
-    regions : int, optional
+    superpixel_count : int, optional
         About how many superpixels, for methods that can aim at a number.
     grid : tuple of int, optional
         Shape of the grid. If left out it is that of the label map, boundary map or soft
@@ -104,7 +104,7 @@ def build_hierarchy(
             "soft is used by mix(soft=...) and by functions only, "
             f"but the linkage is {getattr(linkage, 'name', linkage)!r}"
         )
-    labels = _leaves(image, superpixels, boundary, regions, shape)
+    labels = _leaves(image, superpixels, boundary, superpixel_count, shape)
     if labels is None and linkage in ("single", Linkage("single")):
         shown = image if boundary is None else boundary
         if shown is None:
@@ -179,18 +179,18 @@ def _leaves(
     image: ArrayLike | None,
     superpixels: str | ArrayLike,
     boundary: ArrayLike | None,
-    regions: int | None,
+    superpixel_count: int | None,
     shape: Grid,
 ) -> NDArray[Any] | None:
     """Return the label map of the leaves, or None where they are the pixels."""
     if not isinstance(superpixels, str):
-        if regions is not None:
-            raise ValueError("regions has no use where superpixels is a label map")
+        if superpixel_count is not None:
+            raise ValueError("superpixel_count has no use where superpixels is a label map")
         return checked_labels(superpixels, "superpixels")
     checked_choice(superpixels, SUPERPIXELS, "superpixels")
     if superpixels == "pixels":
-        if regions is not None:
-            raise ValueError(f"superpixels 'pixels' cannot aim at {regions} regions")
+        if superpixel_count is not None:
+            raise ValueError(f"superpixels 'pixels' cannot aim at {superpixel_count} regions")
         return None
     shown = boundary if image is None else image
     if shown is None:
@@ -199,4 +199,6 @@ def _leaves(
             "give one of them, or a label map as superpixels"
         )
     flooded = boundary if superpixels == "watershed" else None
-    return make_superpixels(shown, superpixels, regions=regions, grid=shape, boundary=flooded)
+    return make_superpixels(
+        shown, superpixels, superpixel_count=superpixel_count, grid=shape, boundary=flooded
+    )

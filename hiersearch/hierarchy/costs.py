@@ -190,7 +190,7 @@ def _device_costs(
     values: NDArray[Any]
     channels: NDArray[np.int32] | None
     if isinstance(goal, Partition):
-        channels, n_channels = goal.labels().reshape(1, -1), goal.n_regions
+        channels, n_channels = goal.labels.reshape(1, -1), goal.n_regions
         values = np.ones(channels.shape, np.float32)
     else:
         assert isinstance(goal, Memberships)
@@ -264,7 +264,7 @@ def _as_channels(
     if isinstance(goal, Memberships):
         return goal.values, goal.channels, goal.n_channels
     assert isinstance(goal, Partition)
-    labels = goal.labels().reshape(1, -1)
+    labels = goal.labels.reshape(1, -1)
     if goal.n_regions <= _DENSE_REGIONS:
         regions = np.arange(goal.n_regions, dtype=np.int32)[:, None]
         return (labels == regions).astype(np.float32), None, goal.n_regions

@@ -175,7 +175,7 @@ def nearest_cut(
     class_weight: float = 0.0,
     minimum_size: float = 0.0,
     apart: Apart = None,
-    regions: int | None = None,
+    n_regions: int | None = None,
     device: str | None = "cpu",
 ) -> CutResult:
     """Nearest to ``target`` of *all* cuts of the tree; exact.
@@ -192,7 +192,7 @@ def nearest_cut(
         Smallest size of a region, in the unit of ``tree.sizes`` (pixels, or measure).
     apart : integer array on the grid, or pairs of pixels, optional
         Regions must not hold two different non-zero markers, or both pixels of a pair.
-    regions : int, optional
+    n_regions : int, optional
         The exact number of regions; any where omitted.
     device : {"cpu", "cuda", "cuda:N", "auto"}
         What does the costs, see :func:`region_costs`; the pass over the tree is the CPU's.
@@ -205,15 +205,15 @@ def nearest_cut(
     Raises
     ------
     ValueError
-        If grids differ, constraints can't be met, ``regions`` is out of range, or there is no such
-        device.
+        If grids differ, constraints can't be met, ``n_regions`` is out of range, or there is no
+        such device.
     TypeError
         If an argument is of the wrong type.
 
     Notes
     -----
-    best(R) = min(c(R), Σ best(children)) in one pass, O(nodes), after the costs; with ``regions``
-    O(leaves · regions), see :func:`nearest_cuts_by_regions`. Source: Guigues,
+    best(R) = min(c(R), Σ best(children)) in one pass, O(nodes), after the costs; with ``n_regions``
+    O(leaves · n_regions), see :func:`nearest_cuts_by_regions`. Source: Guigues,
     Cocquerez & Le Men, "Scale-sets image analysis", IJCV 2006.
 
     Examples
@@ -226,9 +226,9 @@ def nearest_cut(
     """
     costs = prepared_costs(tree, target, class_weight, minimum_size, apart, device)
     n_leaves = tree.n_leaves
-    if regions is not None:
-        _validate.checked_count(regions, "regions", 1, n_leaves)
-        return nearest_cuts_by_regions(tree, costs, regions).cut(regions)
+    if n_regions is not None:
+        _validate.checked_count(n_regions, "n_regions", 1, n_leaves)
+        return nearest_cuts_by_regions(tree, costs, n_regions).cut(n_regions)
     best, taken = kernels.best_below(tree.parents, costs.costs, n_leaves)
     if not np.isfinite(best[tree.root]):
         raise ValueError("constraints must allow a cut of the tree, got none")

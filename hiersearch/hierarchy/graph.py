@@ -318,7 +318,7 @@ def compact_labels(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32],
     span = int(labels.max()) - low + 1
     if span > 4 * labels.size + 1024:
         partition = Partition.from_labels(labels)
-        return partition.labels(), partition.n_regions
+        return partition.labels, partition.n_regions
     offsets = labels.reshape(-1)
     if low != 0:
         offsets = offsets.astype(np.int64) - low

@@ -26,19 +26,19 @@ from hiersearch.hierarchy.tree import MergeTree
 def nearest_cuts(
     tree: MergeTree,
     target: Target,
-    count: int,
+    k: int,
     *,
     class_weight: float = 0.0,
     minimum_size: float = 0.0,
     apart: Apart = None,
 ) -> list[CutResult]:
-    """Return the ``count`` nearest distinct cuts of the tree, nearest first; exact.
+    """Return the ``k`` nearest distinct cuts of the tree, nearest first; exact.
 
     Parameters
     ----------
     tree, target, class_weight, minimum_size, apart
         As in :func:`nearest_cut`.
-    count : int
+    k : int
         How many; where the tree has fewer cuts, all of them come.
 
     Returns
@@ -48,7 +48,7 @@ def nearest_cuts(
     Raises
     ------
     ValueError, TypeError
-        As :func:`nearest_cut`, and if ``count`` is not at least 1.
+        As :func:`nearest_cut`, and if ``k`` is not at least 1.
 
     Notes
     -----
@@ -65,7 +65,7 @@ def nearest_cuts(
     0.125 [0, 1, 2]
     0.5 [4]
     """
-    _validate.checked_count(count, "count", 1)
+    _validate.checked_count(k, "k", 1)
     costs = prepared_costs(tree, target, class_weight, minimum_size, apart)
     total = log10_cuts(tree, costs)
     if math.isinf(total):
@@ -73,7 +73,7 @@ def nearest_cuts(
     found = []
     for nodes in _cuts_in_order(tree, costs):
         found.append(finished(tree, costs, nodes, total))
-        if len(found) == count:
+        if len(found) == k:
             break
     return found
 

@@ -72,11 +72,11 @@ def match(
     superpixel_count: int | None = None,
     linkage: str | Linkage | Callable[..., float] = DEFAULT_LINKAGE,
     tree: MergeTree | Sequence[MergeTree] | None = None,
-    regions: int | None = None,
+    n_regions: int | None = None,
     minimum_size: float = 0.0,
     apart: Apart = None,
     class_weight: float = 0.0,
-    top: int = 1,
+    k: int = 1,
     device: str | None = "cpu",
 ) -> Match:
     """Find the partition of the image's hierarchy that is nearest to a network's soft output.
@@ -109,7 +109,7 @@ def match(
         A hierarchy that is ready, or several of other superpixels or linkages, which are searched
         together; then superpixels and linkage are not used. The result is that of the hierarchy
         with the nearest cut, and says in ``together`` how few horizontal cuts were looked at.
-    regions : int, optional
+    n_regions : int, optional
         The exact number of regions; any where omitted.
     minimum_size : float
         Smallest size of a region, in pixels (or the measure of the tree).
@@ -117,8 +117,8 @@ def match(
         Regions must not hold two different non-zero markers, or both pixels of a pair.
     class_weight : float
         λ of the class property term; see :func:`hiersearch.hierarchy.costs.region_costs`.
-    top : int
-        How many nearest distinct cuts to return (without ``regions``).
+    k : int
+        How many nearest distinct cuts to return (without ``n_regions``).
     device : {"cpu", "cuda", "cuda:N", "auto"}
         What does the costs of the hierarchy and the sweep over its horizontal cuts: see
         :func:`hiersearch.hierarchy.costs.region_costs`. All else is done on the CPU.
@@ -148,10 +148,10 @@ def match(
     (2, 1)
     """
     goal = as_partition(target, "target", reading=reading, offsets=offsets)
-    _validate.checked_count(top, "top", 1)
+    _validate.checked_count(k, "k", 1)
     resolved(device)
-    if regions is not None and top > 1:
-        raise ValueError(f"top must be 1 where regions is given, got {top}")
+    if n_regions is not None and k > 1:
+        raise ValueError(f"k must be 1 where n_regions is given, got {k}")
     seconds: dict[str, float] = {}
     together: SeveralResult | None = None
     if tree is None:
@@ -166,15 +166,17 @@ def match(
         rules = class_weight, minimum_size, apart, device
         of_trees = [prepared_costs(t, goal, *rules) for t in trees]
     with _timed(seconds, "best cut"):
-        cuts = [nearest_cut(t, c, regions=regions) for t, c in zip(trees, of_trees, strict=True)]
+        cuts = [
+            nearest_cut(t, c, n_regions=n_regions) for t, c in zip(trees, of_trees, strict=True)
+        ]
         nearest_tree = min(range(len(cuts)), key=lambda i: cuts[i].distance)
     tree, costs, best = trees[nearest_tree], of_trees[nearest_tree], cuts[nearest_tree]
     with _timed(seconds, "horizontal cut"):
         horizontal = _horizontal(tree, costs, device)
     nearest: tuple[CutResult, ...] = (best,)
-    if top > 1:
-        with _timed(seconds, f"{top} nearest cuts"):
-            nearest = tuple(nearest_cuts(tree, costs, top))
+    if k > 1:
+        with _timed(seconds, f"{k} nearest cuts"):
+            nearest = tuple(nearest_cuts(tree, costs, k))
     return Match(goal, tree, costs, best, horizontal, nearest, seconds, together)
 
 
@@ -242,11 +244,11 @@ def _leaves(
     if superpixels == GUIDED:
         heights = _guiding_heights(field, goal)
         return make_superpixels(
-            heights, "watershed", regions=count, grid=goal.grid, boundary=heights
+            heights, "watershed", superpixel_count=count, grid=goal.grid, boundary=heights
         )
     if field is None:
         raise ValueError(f"image must be given for superpixels={superpixels!r}, got None")
-    return make_superpixels(field, superpixels, regions=count, grid=goal.grid)
+    return make_superpixels(field, superpixels, superpixel_count=count, grid=goal.grid)
 
 
 def _guiding_heights(
@@ -280,7 +282,7 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
         doubt: NDArray[np.float32] = np.clip(2 - 2 * surest, 0, 1).astype(np.float32)
         return doubt
     assert isinstance(goal, Partition)
-    return _changes(goal.labels())
+    return _changes(goal.labels)
 
 
 def _changes(labels: NDArray[np.int32]) -> NDArray[np.float32]:

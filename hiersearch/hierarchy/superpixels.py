@@ -30,7 +30,7 @@ def superpixels(
     image: ArrayLike,
     method: str = "slic",
     *,
-    regions: int | None = None,
+    superpixel_count: int | None = None,
     grid: Grid | None = None,
     boundary: ArrayLike | None = None,
     **options: Any,
@@ -44,7 +44,7 @@ def superpixels(
     method : {"slic", "felzenszwalb", "watershed", "pixels"}
         Compact clusters of colour and position; Felzenszwalb and Huttenlocher's components
         (images only); basins of the gradient around regularly spaced seeds; or each pixel.
-    regions : int, optional
+    superpixel_count : int, optional
         About how many regions, for "slic" and "watershed"; one for every 75 pixels if left out.
     grid : tuple of int, optional
         Shape of the grid: tells a volume (D, H, W) from an image with channels. If left out, a
@@ -88,16 +88,18 @@ def superpixels(
     n_pixels = int(np.prod(shape))
     if boundary is not None and method != "watershed":
         raise ValueError(f"boundary is for method 'watershed', not for {method!r}")
-    if method in ("felzenszwalb", "pixels") and regions is not None:
-        raise ValueError(f"method {method!r} cannot aim at a number of regions, got {regions}")
+    if method in ("felzenszwalb", "pixels") and superpixel_count is not None:
+        raise ValueError(
+            f"method {method!r} cannot aim at a number of regions, got {superpixel_count}"
+        )
     if method == "pixels":
         if options:
             raise TypeError(f"method 'pixels' has no options, got {', '.join(options)}")
         return np.arange(n_pixels, dtype=np.int32).reshape(shape)
-    if regions is None:
+    if superpixel_count is None:
         wanted = max(1, n_pixels // PIXELS_PER_REGION)
     else:
-        wanted = checked_count(regions, "regions", 1)
+        wanted = checked_count(superpixel_count, "superpixel_count", 1)
     if method == "felzenszwalb":
         labels = _felzenszwalb(values, options)
     elif wanted >= n_pixels:

@@ -81,7 +81,7 @@ class PartitionIndex:
     ...     _ = index.add(np.repeat([[0, 0, 0, 1, 1, 1]], 4, axis=0), "halves")
     ...     _ = index.add(np.repeat([[0, 0, 1, 1, 2, 2]], 4, axis=0), "thirds", {"k": 3})
     ...     found = index.search(np.repeat([[5, 5, 5, 5, 2, 2]], 4, axis=0), k=2)
-    ...     [(one.id, one.raw) for one in found], found.exact
+    ...     [(one.id, one.rho) for one in found], found.exact
     ([('thirds', 128), ('halves', 160)], True)
     >>> folder.cleanup()
     """
@@ -231,11 +231,6 @@ class PartitionIndex:
         """Return the number of entries. O(entries that were removed)."""
         return len(self._store)
 
-    @property
-    def count(self) -> int:
-        """The number of entries."""
-        return len(self._store)
-
     def __contains__(self, id: object) -> bool:
         try:
             name = checked_id(id)
@@ -257,7 +252,7 @@ class PartitionIndex:
         DamageError
             If its bytes are damaged.
         """
-        return self.partition(id).original_labels()
+        return self.partition(id).original_labels
 
     def partition(self, id: Id) -> Partition:
         """Return an entry as a partition, under the measure of the index; errors as `get`."""
@@ -677,7 +672,7 @@ class PartitionIndex:
         ...     _ = index.add(np.repeat([[0, 0, 0, 1, 1, 1]], 4, axis=0), "halves")
         ...     _ = index.add(np.repeat([[7, 7, 7, 5, 5, 5]], 4, axis=0), "again")
         ...     _ = index.add(np.repeat([[0, 0, 1, 1, 1, 1]], 4, axis=0), "thirds")
-        ...     [(group.ids, group.raw.tolist()) for group in index.duplicates(0.3)]
+        ...     [(group.ids, group.rho.tolist()) for group in index.duplicates(0.3)]
         [(('again', 'halves', 'thirds'), [0, 0, 160])]
         >>> folder.cleanup()
         """
@@ -698,7 +693,7 @@ class PartitionIndex:
         >>> folder = tempfile.TemporaryDirectory()
         >>> with PartitionIndex.create(Path(folder.name, "index"), (4, 6)) as index:
         ...     _ = index.add_many([np.zeros((4, 6), int)] * 3)
-        ...     [(pair.a, pair.b, pair.raw) for pair in index.duplicate_pairs(0)]
+        ...     [(pair.a, pair.b, pair.rho) for pair in index.duplicate_pairs(0)]
         [(0, 1, 0), (0, 2, 0), (1, 2, 0)]
         >>> folder.cleanup()
         """

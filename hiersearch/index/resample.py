@@ -182,7 +182,7 @@ def resampled(
     Examples
     --------
     >>> import numpy as np
-    >>> resampled(np.array([[0, 0, 1, 1]]), (2, 2)).labels()
+    >>> resampled(np.array([[0, 0, 1, 1]]), (2, 2)).labels
     array([[0, 1],
            [0, 1]], dtype=int32)
     """
@@ -204,7 +204,7 @@ def resampled(
             "weights of pixels belong to their grid"
         )
     if isinstance(query, Partition):
-        return Partition.from_labels(resampled_labels(query.original_labels(), target))
+        return Partition.from_labels(resampled_labels(query.original_labels, target))
     if query.channels is None:
         dense = resampled_probabilities(query.probabilities(), target)
         flat = dense.reshape(query.n_channels, -1)

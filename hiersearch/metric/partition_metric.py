@@ -424,7 +424,7 @@ def _distances(
             weighted, prepared_for = under(query, weights), weights
             prepared = prepared_query(weighted, weights, len(candidates) > 1)
         candidate = under(candidate, weights)
-        value: float | int = prepared.raw(candidate)
+        value: float | int = prepared.rho(candidate)
         if normalized:
             value = float(value / prepared.scale)
         if properties is not None:
@@ -443,7 +443,7 @@ def _channel_matrix(partition: Partition | Memberships) -> Any:
     n = partition.n_pixels
     pixels = np.arange(n)
     if isinstance(partition, Partition):
-        labels = partition.labels().reshape(-1)
+        labels = partition.labels.reshape(-1)
         shape = (partition.n_regions, n)
         return sparse.csr_array((np.ones(n), (labels, pixels)), shape=shape)
     values = partition.values.astype(np.float64)

@@ -245,7 +245,7 @@ def mean_property_difference(
         gaps = np.abs(of_a.values[i] - of_b.values[j]).sum(axis=1)
         total = float(weights @ gaps)
     else:
-        gaps = np.abs(of_a.values - of_b.values[b.labels().reshape(-1)].T).sum(axis=0)
+        gaps = np.abs(of_a.values - of_b.values[b.labels.reshape(-1)].T).sum(axis=0)
         total = float(gaps.sum() if b.measure is None else gaps @ b.measure)
     if gaps.max() > of_a.bound * (1 + SUM_TOLERANCE):
         raise ValueError(

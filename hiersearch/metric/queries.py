@@ -113,9 +113,9 @@ class Query(Protocol):
     """One side of many distances, with what can be computed before the other is known."""
 
     scale: float
-    """What raw distances are divided by."""
+    """What ρ is divided by."""
 
-    def raw(self, candidate: Partition) -> float | int:
+    def rho(self, candidate: Partition) -> float | int:
         """Return the distance before normalisation; both are under one measure."""
 
 
@@ -181,7 +181,7 @@ class HardQuery:
         i, j = np.divmod(keys[first], candidate.n_regions)
         return i, j, np.add.reduceat(weights, first)
 
-    def raw(self, candidate: Partition) -> float | int:
+    def rho(self, candidate: Partition) -> float | int:
         """Return ρ: O(runs)."""
         value = self.squares + square_sum(candidate) - 2 * self.overlap(candidate)
         # A sum of squares below zero can only be rounding: integers make none.
@@ -205,7 +205,7 @@ class SoftQuery:
         if prefix and channels is None:
             self.prefix = _kernels.channel_prefix_sums(query.values, self.measure)
 
-    def raw(self, candidate: Partition) -> float:
+    def rho(self, candidate: Partition) -> float:
         """Return ρ: O(runs · k) from prefix sums, else O(k · pixels)."""
         starts, labels = candidate.run_starts, candidate.run_labels
         query = self.query
@@ -240,9 +240,9 @@ class AffinityQuery:
         if not self.scale > 0:
             raise ValueError("measure must leave a pair of pixels with positive weight, got none")
 
-    def raw(self, candidate: Partition) -> float:
+    def rho(self, candidate: Partition) -> float:
         """Return Σ w |C − A| over the known pairs: O(offsets · pixels)."""
-        labels = candidate.labels()
+        labels = candidate.labels
         total = 0.0
         for d, offset in enumerate(self.query.offsets):
             source, target = pair_slices(offset, self.query.grid)

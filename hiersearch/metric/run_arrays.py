@@ -259,7 +259,7 @@ class RunArrays(Sealed):
         if not isinstance(query, (HardQuery, SoftQuery)) or (
             isinstance(query, SoftQuery) and query.prefix is None
         ):
-            return np.array([query.raw(self.partition(i)) for i in range(len(self))], np.float64)
+            return np.array([query.rho(self.partition(i)) for i in range(len(self))], np.float64)
         overlaps = np.empty(len(self), self.squares.dtype)
         if isinstance(query, SoftQuery):
             overlaps = np.empty(len(self), np.float64)

@@ -269,7 +269,7 @@ class SoftOutput:
             labels = _best(self)
             return labels, connected_components(labels)
         partition = Partition.from_labels(self.plain_labels())
-        return partition.labels(), partition
+        return partition.labels, partition
 
     def __repr__(self) -> str:
         """Name grid, channels and reading."""
@@ -366,7 +366,7 @@ def _best(output: SoftOutput) -> NDArray[np.int32]:
 def _hard(output: SoftOutput) -> NDArray[np.int32]:
     soft = output.partition()
     assert isinstance(soft, Memberships)
-    return soft.hard().labels()
+    return soft.hard().labels
 
 
 def _joined(output: SoftOutput) -> Labels:

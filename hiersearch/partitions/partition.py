@@ -210,15 +210,17 @@ class Partition(Sealed):
         """Measure of the whole grid, M."""
         return self.n_pixels if self.measure is None else self.sizes.sum().item()
 
+    @property
     def labels(self) -> NDArray[np.int32]:
         """Return the region number of each pixel, shape of the grid. O(pixels)."""
         out = np.empty(self.n_pixels, np.int32)
         _kernels.decode_runs(self.run_starts, self.run_labels, out)
         return out.reshape(self.grid)
 
+    @property
     def original_labels(self) -> NDArray[Any]:
         """Return the label map that the partition was encoded from. O(pixels)."""
-        restored: NDArray[Any] = self.label_values[self.labels()]
+        restored: NDArray[Any] = self.label_values[self.labels]
         return restored
 
     def with_measure(self, measure: ArrayLike | None) -> Partition:

@@ -234,7 +234,7 @@ class SoftPartition(Sealed):
         >>> interior = np.array([[0.9, 0.8, 0.1, 0.8, 0.9]])
         >>> boundary = np.array([[0.1, 0.2, 0.9, 0.2, 0.1]])
         >>> soft = SoftPartition.from_objects(np.stack([np.zeros((1, 5)), interior, boundary]))
-        >>> soft.n_channels, soft.hard().labels().tolist()
+        >>> soft.n_channels, soft.hard().labels.tolist()
         (3, [[0, 0, 0, 1, 1]])
         """
         flat, grid = checked_probabilities(probabilities)

@@ -141,5 +141,5 @@ def changed_pixels(
     order = np.argsort(n, kind="stable")
     largest_of_one, largest_of_other = np.empty(one.n_regions, int), np.empty(other.n_regions, int)
     largest_of_one[i[order]], largest_of_other[j[order]] = j[order], i[order]
-    a, b = one.labels(), other.labels()
+    a, b = one.labels, other.labels
     return np.asarray((largest_of_one[a] != b) | (largest_of_other[b] != a))

@@ -73,7 +73,7 @@ def soft_picture(soft: Partition | SoftPartition | ArrayLike) -> SoftPicture:
     ('2 channels', [16, 28, 64])
     """
     if isinstance(soft, Partition):
-        labels = _slice_of(soft.labels(), soft.grid)
+        labels = _slice_of(soft.labels, soft.grid)
         return SoftPicture(region_colours(labels), f"{soft.n_regions} regions", ())
     if isinstance(soft, Affinities):
         field = _slice_of(_mean_affinity(soft), soft.grid)
@@ -97,7 +97,7 @@ def _memberships_picture(soft: Memberships) -> SoftPicture:
         # The class reading keeps one class a row, split into components by its channels.
         word = "classes" if soft.rows_are_classes else "channels"
         return _channels_picture(rows, soft.grid, word)
-    winner = _slice_of(soft.hard().labels(), soft.grid)
+    winner = _slice_of(soft.hard().labels, soft.grid)
     confidence = _slice_of(_winning_probability(soft).reshape(soft.grid), soft.grid)
     pixels = _faded(region_colours(winner), confidence)
     return SoftPicture(pixels, f"most probable of {soft.n_channels:,} channels", ())

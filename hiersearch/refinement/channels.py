@@ -35,7 +35,7 @@ class Channels:
         """Return channels of the same meaning with other probabilities."""
         return replace(self, values=values)
 
-    def labels(self) -> NDArray[np.int32]:
+    def winners(self) -> NDArray[np.int32]:
         """Return the most probable channel of each pixel, (n,); of equals the first. O(k · n)."""
         return _kernels.best_channel(self.values)
 

@@ -84,7 +84,7 @@ class DeviceBallot:
         self._each(work, means.shape[1], 24 * means.shape[0])
         self.probabilities = changed
 
-    def labels(self) -> NDArray[np.int32]:
+    def winners(self) -> NDArray[np.int32]:
         """Return the most probable channel of each pixel, on the CPU."""
         import torch
 

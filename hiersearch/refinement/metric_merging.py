@@ -35,7 +35,7 @@ def metric_merging(
     reading: str | None = None,
     superpixels: str | ArrayLike = DEFAULT_SUPERPIXELS,
     superpixel_count: int | None = None,
-    regions: int | None = None,
+    n_regions: int | None = None,
     price: float = 0.0,
     class_weight: float = 0.0,
     boundary: ArrayLike | None = None,
@@ -67,7 +67,7 @@ def metric_merging(
         What the channels of an array mean, (k, *grid).
     superpixels, superpixel_count
         As in :func:`hiersearch.hierarchy.matching.match`: a method, or a label map.
-    regions : int, optional
+    n_regions : int, optional
         Merge until this many are left; until no merge lowers the objective where omitted.
     price : float
         Cost of a region, in units of the normalised distance. A negative price rewards regions.
@@ -108,7 +108,7 @@ def metric_merging(
     ------
     ValueError, TypeError
         If shapes or values do not fit, a constraint contradicts another (the message names both),
-        or ``regions`` cannot be reached.
+        or ``n_regions`` cannot be reached.
 
     Notes
     -----
@@ -151,19 +151,19 @@ def metric_merging(
         goal, leaves, (price, class_weight), evidence, boundary_weight, long_range == "merge"
     )
     n_leaves = problem.sizes.size
-    if regions is not None:
-        _validate.checked_count(regions, "regions", 1)
-        if regions > n_leaves:
+    if n_regions is not None:
+        _validate.checked_count(n_regions, "n_regions", 1)
+        if n_regions > n_leaves:
             raise ValueError(
-                f"regions must be at most the number of superpixels, {n_leaves}, got {regions}"
+                f"n_regions must be at most the number of superpixels, {n_leaves}, got {n_regions}"
             )
     seconds = {"sums": time.perf_counter() - began}
-    tree, merges, altogether = _merged(problem, leaves, order == "mean", regions or 0)
+    tree, merges, altogether = _merged(problem, leaves, order == "mean", n_regions or 0)
     seconds["merging"] = time.perf_counter() - began - seconds["sums"]
-    if regions is not None and n_leaves - merges != regions:
+    if n_regions is not None and n_leaves - merges != n_regions:
         raise ValueError(
-            f"regions must be at least {n_leaves - altogether}: fewer are forbidden by "
-            f"constraints, or do not touch; got {regions}"
+            f"n_regions must be at least {n_leaves - altogether}: fewer are forbidden by "
+            f"constraints, or do not touch; got {n_regions}"
         )
     after = problem.objective + float(tree.altitudes[n_leaves : n_leaves + merges].sum())
     figures = {
@@ -267,7 +267,7 @@ def refined(
     else:
         output = SoftOutput(_changes(labels)[None], "boundaries", measure=measure)
     partition = Partition.from_labels(labels)
-    return output, partition.labels(), partition
+    return output, partition.labels, partition
 
 
 def _region_means(goal: Memberships, flat: NDArray[np.int32]) -> NDArray[np.float32]:

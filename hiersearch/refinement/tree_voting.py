@@ -144,7 +144,7 @@ def tree_voting(
         for tree, scale in _trees(image, trees, contrast, output.grid, made)
     ]
     ballot = _ballot(channels, voting, steps, device)
-    before = ballot.labels()
+    before = ballot.winners()
     votes = np.ones(channels.values.shape[0], np.bool_)
     for number in range(steps):
         begin = time.perf_counter()
@@ -154,7 +154,7 @@ def tree_voting(
             weights = None if channels.measure is None else channels.measure[every]
             votes = _supported(*ballot.sampled(means, every), before[every], weights, support)
         ballot.count(means, weight, votes)
-        after = ballot.labels()
+        after = ballot.winners()
         figures = {
             "step": number + 1,
             "weight": float(weight),

@@ -78,7 +78,7 @@ class Ballot(Protocol):
     def count(self, means: Any, weight: float, votes: NDArray[np.bool_]) -> None:
         """Change the probabilities: see `counted`."""
 
-    def labels(self) -> NDArray[np.int32]:
+    def winners(self) -> NDArray[np.int32]:
         """Return the most probable channel of each pixel, (n,), of equals the first."""
 
     def values(self) -> NDArray[np.float32]:
@@ -112,9 +112,9 @@ class KernelBallot:
         values = counted(self.channels.values, means, weight, votes)
         self.channels = self.channels.changed_to(values)
 
-    def labels(self) -> NDArray[np.int32]:
+    def winners(self) -> NDArray[np.int32]:
         """Return the most probable channel of each pixel."""
-        return self.channels.labels()
+        return self.channels.winners()
 
     def values(self) -> NDArray[np.float32]:
         """Return the probabilities."""

@@ -216,7 +216,9 @@ def test_weights_with_code_are_not_run(refuses, folder):
 
 @pytest.mark.parametrize("regions", [0, -3, HEIGHT * WIDTH + 1])
 def test_numbers_of_regions_out_of_range(refuses, regions):
-    refuses(("image.png", *SOFT, *QUICK, "--regions", regions), "regions must be", f"got {regions}")
+    refuses(
+        ("image.png", *SOFT, *QUICK, "--n-regions", regions), "n_regions must be", f"got {regions}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,11 +238,11 @@ def test_numbers_of_regions_out_of_range(refuses, regions):
         ((*SOFT, "--superpixels", "snic"), ("--superpixels must be one of", "'snic'")),
         ((*SOFT, *QUICK, "--superpixel-count", "9"), ("--superpixel-count is for",)),
         ((*SOFT, "--superpixel-count", "0"), ("--superpixel-count must be at least 1",)),
-        ((*SOFT, "--top", "0"), ("--top must be at least 1, got 0",)),
-        ((*SOFT, "--top", "2", "--regions", "3"), ("--top cannot be combined with --regions",)),
+        ((*SOFT, "-k", "0"), ("-k must be at least 1, got 0",)),
+        ((*SOFT, "-k", "2", "--n-regions", "3"), ("-k cannot be combined with --n-regions",)),
         ((*SOFT, "--minimum-size", "-1"), ("--minimum-size", "at least 0")),
         ((*SOFT, "--class-weight", "nan"), ("--class-weight", "got nan")),
-        ((*SOFT, "--regions", "many"), ("--regions", "valid integer")),
+        ((*SOFT, "--n-regions", "many"), ("--n-regions", "valid integer")),
         ((*SOFT, "--no-such-option"), ("--no-such-option",)),
     ],
 )

@@ -112,14 +112,14 @@ def test_affinities_separate_what_they_cut(folder):
 
 def test_region_channels_with_region_count_and_minimum_size(folder):
     arguments = ("match", "image.png", "--soft", "soft.npy", "--reading", "regions", *QUICK)
-    assert parsed(run(*arguments, "--regions", 5))["regions"] == 5
+    assert parsed(run(*arguments, "--n-regions", 5))["regions"] == 5
     sizes = np.bincount(np.load(parsed(run(*arguments, "--minimum-size", 60))["partition"]).flat)
     assert sizes.min() >= 60
 
 
 def test_top_writes_distinct_partitions_in_order(folder):
     arguments = ("match", "image.png", "--soft", "soft.npy", "--reading", "classes", *QUICK)
-    summary = parsed(run(*arguments, "--top", 4))
+    summary = parsed(run(*arguments, "-k", 4))
     nearest = summary["nearest"]
     assert len(nearest) == 4
     assert nearest[0]["partition"] == summary["partition"]
@@ -215,7 +215,7 @@ def test_images_of_every_kind(folder, kind):
 
 def test_a_second_run_replaces_the_first(folder):
     arguments = ("match", "image.png", "--soft", "soft.npy", "--reading", "classes", *QUICK)
-    parsed(run(*arguments, "--out", "here/there", "--regions", 2))
+    parsed(run(*arguments, "--out", "here/there", "--n-regions", 2))
     summary = parsed(run(*arguments, "--out", "here/there"))
     out = folder / "here" / "there"
     assert len(list(out.iterdir())) == 4

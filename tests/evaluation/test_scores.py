@@ -135,16 +135,18 @@ def test_renaming_and_equality():
     renamed = np.array([0, 2**40, -5, 17, 3, 1])[truth]
     assert foreground_ari(renamed, truth) == 1
     assert average_precision(renamed, truth).tolist() == [1]
-    assert adapted_rand_error(renamed, truth) == pytest.approx(0)
-    assert variation_of_information(renamed, truth) == pytest.approx((0, 0), abs=1e-12)
+    assert adapted_rand_error(found=renamed, truth=truth) == pytest.approx(0)
+    assert variation_of_information(found=renamed, truth=truth) == pytest.approx((0, 0), abs=1e-12)
 
 
 def test_splits_and_merges_are_told_apart():
     one, two = np.array([[1, 1, 1, 1]]), np.array([[1, 1, 2, 2]])
-    assert variation_of_information(two, one) == pytest.approx((1, 0))
-    assert variation_of_information(one, two) == pytest.approx((0, 1))
-    assert adapted_rand_error(two, one) == pytest.approx(adapted_rand_error(one, two))
-    assert np.isnan(adapted_rand_error([[1]], [[1]]))
+    assert variation_of_information(found=two, truth=one) == pytest.approx((1, 0))
+    assert variation_of_information(found=one, truth=two) == pytest.approx((0, 1))
+    assert adapted_rand_error(found=two, truth=one) == pytest.approx(
+        adapted_rand_error(found=one, truth=two)
+    )
+    assert np.isnan(adapted_rand_error(found=[[1]], truth=[[1]]))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -165,7 +167,10 @@ def test_maps_must_be_integers_on_one_grid(score):
         (lambda: class_confusion([[0]], [[0]], 0), r"classes must be within 1\.\.16384, got 0"),
         (lambda: boundary_iou([[0]], [[0]], pixels=0), "pixels must be a number of at least 1"),
         (lambda: average_precision([[0]], [[0]], (0.4,)), r"thresholds must be within \[0.5, 1\)"),
-        (lambda: adapted_rand_error([[0]], [[3]], ignore=3), "ignore=3 leaves no pixel"),
+        (
+            lambda: adapted_rand_error(found=[[0]], truth=[[3]], ignore=3),
+            "ignore=3 leaves no pixel",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -57,9 +57,9 @@ def test_tiny_grids_and_volumes_work(linkage, grid):
 def test_it_is_the_sum_of_its_parts():
     image = data.astronaut()[::8, ::8]
     measure = np.linspace(0, 1, 64 * 64).reshape(64, 64)
-    labels = superpixels(image, "slic", regions=60)
+    labels = superpixels(image, "slic", superpixel_count=60)
     graph = region_graph(labels, image, measure=measure)
-    options = {"measure": measure, "regions": 60}
+    options = {"measure": measure, "superpixel_count": 60}
     assert_same(build_hierarchy(image, linkage="ward", **options), agglomerate(graph, "ward"))
     assert_same(
         build_hierarchy(image, linkage="watershed-volume", **options),
@@ -79,7 +79,7 @@ def test_a_boundary_map_can_do_without_an_image():
             tree = build_hierarchy(boundary=boundary, superpixels=method, linkage=linkage)
             tree.validate()
             assert method != "pixels" or tree.altitudes.max() == 1
-    tree = build_hierarchy(boundary=boundary, superpixels="watershed", regions=2)
+    tree = build_hierarchy(boundary=boundary, superpixels="watershed", superpixel_count=2)
     labels = tree.labels_of(tree.cut_with_regions(2))
     assert labels[0, 0] != labels[0, -1]
 
@@ -127,12 +127,12 @@ def test_the_label_map_tells_a_volume_from_channels():
             "superpixels and boundary must share one grid",
         ),
         (
-            {"image": np.zeros((1, 2)), "superpixels": [[0, 1]], "regions": 3},
+            {"image": np.zeros((1, 2)), "superpixels": [[0, 1]], "superpixel_count": 3},
             ValueError,
             "regions has no use",
         ),
         (
-            {"image": np.zeros((1, 2)), "superpixels": "pixels", "regions": 3},
+            {"image": np.zeros((1, 2)), "superpixels": "pixels", "superpixel_count": 3},
             ValueError,
             "cannot aim at 3 regions",
         ),

@@ -168,11 +168,11 @@ def test_searches_agree_on_a_larger_tree():
 
 
 def test_a_number_of_regions_can_be_fixed():
-    assert nearest_cut(TREE, TARGET, regions=3).nodes.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"regions must be within 1\.\.3, got 4"):
-        nearest_cut(TREE, TARGET, regions=4)
-    with pytest.raises(TypeError, match=r"regions must be a whole number, got 1\.5"):
-        nearest_cut(TREE, TARGET, regions=1.5)
+    assert nearest_cut(TREE, TARGET, n_regions=3).nodes.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"n_regions must be within 1\.\.3, got 4"):
+        nearest_cut(TREE, TARGET, n_regions=4)
+    with pytest.raises(TypeError, match=r"n_regions must be a whole number, got 1\.5"):
+        nearest_cut(TREE, TARGET, n_regions=1.5)
     with pytest.raises(ValueError, match=r"most must be within 1\.\.3, got 0"):
         nearest_cuts_by_regions(TREE, TARGET, 0)
 
@@ -205,7 +205,7 @@ def test_one_pixel_one_leaf_and_one_region_work():
     for result in (
         nearest_cut(tree, target),
         nearest_horizontal_cut(tree, target),
-        nearest_cut(tree, target, regions=1),
+        nearest_cut(tree, target, n_regions=1),
         nearest_cuts(tree, target, 3)[0],
         trade_off(tree, target).at(0),
     ):

@@ -90,7 +90,7 @@ def test_the_best_is_the_nearest_cut_of_the_tree():
 
 def test_constraints_reach_the_search():
     target = SoftPartition.from_classes(CLASSES)
-    assert match(IMAGE, target, regions=5).best.n_regions == 5
+    assert match(IMAGE, target, n_regions=5).best.n_regions == 5
     large = match(IMAGE, target, minimum_size=90)
     assert min(np.bincount(large.best.labels.reshape(-1))) >= 90
     apart = np.zeros(GRID, int)
@@ -100,7 +100,7 @@ def test_constraints_reach_the_search():
 
 
 def test_top_gives_distinct_cuts_in_order():
-    found = match(IMAGE, SoftPartition.from_classes(CLASSES), top=5)
+    found = match(IMAGE, SoftPartition.from_classes(CLASSES), k=5)
     distances = [cut.distance for cut in found.nearest]
     assert len({tuple(cut.nodes) for cut in found.nearest}) == 5
     assert distances == sorted(distances)
@@ -153,9 +153,9 @@ def test_one_pixel_matches_itself():
         ({"image": np.full(GRID, np.nan)}, ValueError, r"image must be finite, got nan at index"),
         ({"superpixels": "hexagons"}, ValueError, "superpixels must be one of guided, slic"),
         ({"linkage": "nonsense"}, ValueError, "linkage must be one of"),
-        ({"regions": 10**6}, ValueError, r"regions must be within 1\.\."),
-        ({"top": 0}, ValueError, "top must be at least 1, got 0"),
-        ({"regions": 3, "top": 2}, ValueError, "top must be 1 where regions is given"),
+        ({"n_regions": 10**6}, ValueError, r"n_regions must be within 1\.\."),
+        ({"k": 0}, ValueError, "k must be at least 1, got 0"),
+        ({"n_regions": 3, "k": 2}, ValueError, "k must be 1 where n_regions is given"),
         ({"image": None, "superpixels": "slic"}, ValueError, "image must be given"),
         ({"target": CLASSES}, TypeError, "say how its channels are read"),
         ({"minimum_size": 10**6}, ValueError, "constraints must allow a cut of the tree"),

@@ -42,21 +42,21 @@ def test_tiny_narrow_and_constant_images_work(method, grid, fill):
 def test_the_number_of_regions_is_about_what_was_asked_for(method):
     image = data.astronaut()[::4, ::4]
     for regions in (100, 400):
-        found = superpixels(image, method, regions=regions).max() + 1
+        found = superpixels(image, method, superpixel_count=regions).max() + 1
         assert 0.7 * regions <= found <= 1.4 * regions
 
 
 @pytest.mark.parametrize("method", ["slic", "watershed"])
 def test_one_region_and_more_regions_than_pixels_are_exact(method):
     image = np.random.default_rng(2).random((5, 6))
-    assert superpixels(image, method, regions=1).max() == 0
-    assert superpixels(image, method, regions=500).max() == 29
+    assert superpixels(image, method, superpixel_count=1).max() == 0
+    assert superpixels(image, method, superpixel_count=500).max() == 29
 
 
 def test_watershed_floods_a_boundary_map():
     boundary = np.zeros((9, 21))
     boundary[:, 10] = 1.0
-    labels = superpixels(np.zeros((9, 21)), "watershed", regions=2, boundary=boundary)
+    labels = superpixels(np.zeros((9, 21)), "watershed", superpixel_count=2, boundary=boundary)
     assert len(np.unique(labels[:, :10])) == len(np.unique(labels[:, 11:])) == 1
     assert labels[0, 0] != labels[0, -1]
 
@@ -65,13 +65,17 @@ def test_watershed_floods_a_boundary_map():
     ("arguments", "error", "message"),
     [
         ({"method": "quickshift"}, ValueError, "method must be one of slic"),
-        ({"method": "felzenszwalb", "regions": 9}, ValueError, "cannot aim at a number"),
-        ({"method": "pixels", "regions": 9}, ValueError, "cannot aim at a number"),
+        ({"method": "felzenszwalb", "superpixel_count": 9}, ValueError, "cannot aim at a number"),
+        ({"method": "pixels", "superpixel_count": 9}, ValueError, "cannot aim at a number"),
         ({"method": "pixels", "scale": 1}, TypeError, "no options, got scale"),
-        ({"regions": 0}, ValueError, "regions must be at least 1"),
-        ({"regions": 2.5}, TypeError, "regions must be a whole number"),
+        ({"superpixel_count": 0}, ValueError, "superpixel_count must be at least 1"),
+        ({"superpixel_count": 2.5}, TypeError, "superpixel_count must be a whole number"),
         ({"boundary": np.zeros((4, 4))}, ValueError, "boundary is for method 'watershed'"),
-        ({"method": "watershed", "boundary": np.zeros((4, 5)), "regions": 2}, ValueError, "grid"),
+        (
+            {"method": "watershed", "boundary": np.zeros((4, 5)), "superpixel_count": 2},
+            ValueError,
+            "grid",
+        ),
         ({"image": np.zeros(4)}, ValueError, "image must be"),
         ({"image": np.zeros((0, 4))}, ValueError, "at least one pixel"),
         ({"image": np.full((4, 4), np.nan)}, ValueError, "image must be finite"),

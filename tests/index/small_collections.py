@@ -108,7 +108,7 @@ def brute_force(query, entries, measure=None):
 
 def pairs_of(result):
     """Return (distance before division, id) of a search's neighbours."""
-    return [(one.raw, one.id) for one in result]
+    return [(one.rho, one.id) for one in result]
 
 
 def assert_same(found, expected, exact=True):

@@ -65,7 +65,7 @@ def test_label_maps_come_back_with_their_labels(tmp_path_factory, measure, seed,
     made(folder, maps, weights).close()
     with PartitionIndex.open(folder) as index:
         assert index.grid == grid
-        assert len(index) == index.count == 25
+        assert len(index) == 25
         assert (index.measure is None) == (weights is None)
         for id, labels in enumerate(maps):
             assert np.array_equal(index.get(id), labels)
@@ -237,7 +237,7 @@ def test_a_reader_keeps_what_it_opened_whatever_a_writer_does(tmp_path):
             assert np.array_equal(one.get(expected[0][1]), entries[expected[0][1]])
         late.close()
         with PartitionIndex.open(folder) as fresh:
-            assert fresh.search(query)[0].raw == 0
+            assert fresh.search(query)[0].rho == 0
             assert len(fresh) == 58
 
 
@@ -271,7 +271,7 @@ def test_a_read_only_folder_can_be_read_but_not_written(index, monkeypatch):
     try:
         with PartitionIndex.open(index.path) as reader:
             assert len(reader) == 2
-            assert reader.search(HALVES)[0].raw == 0
+            assert reader.search(HALVES)[0].rho == 0
         with pytest.raises(OSError, match="may not be written to"):
             PartitionIndex.open(index.path, "r+")
     finally:

@@ -53,7 +53,7 @@ def random_cases(test):
 
 def test_there_are_52_partitions_of_five_points():
     assert len(FIVE) == 52
-    assert len({tuple(Partition.from_labels(p).labels()[0]) for p in FIVE}) == 52
+    assert len({tuple(Partition.from_labels(p).labels[0]) for p in FIVE}) == 52
 
 
 @pytest.mark.parametrize("measure", [None, [[1, 2, 3, 5, 8]], [[0.3, 1.1, 0.7, 2.0, 0.1]]])

@@ -163,7 +163,7 @@ def test_sparse_distance_with_thousands_of_channels_and_regions():
     for row in range(3):
         np.add.at(dense, (channels[row].reshape(-1), pixels), values[row].reshape(-1))
     overlaps = np.zeros((hard.n_regions, k))
-    np.add.at(overlaps, hard.labels().reshape(-1), dense.T)
+    np.add.at(overlaps, hard.labels.reshape(-1), dense.T)
     expected = (dense.sum(axis=1) ** 2).sum() + (hard.sizes**2).sum() - 2 * (overlaps**2).sum()
     assert distance(soft, hard, normalized=False) == pytest.approx(expected, rel=1e-10)
 

@@ -49,7 +49,7 @@ def term_by_pixels(a, of_a, b, of_b, measure):
     """Σ_p μ_p ‖w_a(p) − w_b(p)‖₁ / (M c), pixel by pixel."""
     mu = np.ones(GRID) if measure is None else measure
     sum_ = 0.0
-    for p, (i, j) in enumerate(zip(a.labels().flat, b.labels().flat, strict=True)):
+    for p, (i, j) in enumerate(zip(a.labels.flat, b.labels.flat, strict=True)):
         sum_ += mu.flat[p] * np.abs(of_a.values[i] - of_b.values[j]).sum()
     return sum_ / (mu.sum() * of_a.bound)
 
@@ -105,7 +105,7 @@ def test_soft_classes_keep_the_triangle_inequality(seed, measured, weight):
         of_query = class_properties(query)
         many = distances(query, items, properties=(of_query, of_hard), property_weight=weight)
         for value, hard, own in zip(many, items, of_hard, strict=True):
-            field = own.values[hard.labels()]
+            field = own.values[hard.labels]
             gaps = np.abs(np.moveaxis(values, 0, -1) - field).sum(axis=-1)
             term = (mu * gaps).sum() / (2 * mu.sum())
             assert value == pytest.approx(distance(query, hard) + weight * term, abs=1e-6)

@@ -159,7 +159,7 @@ def test_the_constructor_names_what_is_wrong(change, error, message):
 
 def test_a_partition_that_is_not_there_is_refused():
     many = RunArrays.of([np.array([[0, 0, 1, 1]])])
-    assert many.partition(0).labels().tolist() == [[0, 0, 1, 1]]
+    assert many.partition(0).labels.tolist() == [[0, 0, 1, 1]]
     for i in (-1, 1, 2**31):
         with pytest.raises(ValueError, match=r"i must be within 0\.\.0, got"):
             many.partition(i)

@@ -8,13 +8,13 @@ from scipy import ndimage
 from hiersearch.choices import TRAINED_READINGS
 from hiersearch.networks.channels import (
     IGNORED,
-    OBJECT_TRAINED_READINGS,
     channel_names,
     object_size,
     seams,
     target_of_labels,
     three_classes,
 )
+from hiersearch.partitions.output import OBJECT_CHANNELS
 
 MAPS = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3))
 
@@ -66,7 +66,7 @@ def test_targets_of_each_kind():
 
 
 def test_every_channel_has_a_name():
-    assert channel_names("objects") == OBJECT_TRAINED_READINGS
+    assert channel_names("objects") == OBJECT_CHANNELS
     assert channel_names("classes", classes=2) == ("class 0", "class 1")
     assert len(channel_names("affinities", offsets=[(0, 1), (1, -1)])) == 3
 

@@ -36,7 +36,7 @@ def label_maps(draw, dtypes=TYPES):
 @settings(deadline=None, max_examples=150)
 @given(label_maps())
 def test_any_label_map_comes_back_as_it_was(labels):
-    restored = Partition.from_labels(labels).original_labels()
+    restored = Partition.from_labels(labels).original_labels
     assert restored.dtype == (np.uint8 if labels.dtype == np.bool_ else labels.dtype)
     np.testing.assert_array_equal(restored, labels)
 
@@ -57,7 +57,7 @@ def test_runs_and_regions_describe_the_label_map(labels):
     assert [int(v) for v in partition.label_values] == [int(v) for v in values]
     assert partition.sizes.tolist() == counts.tolist()
     assert partition.sizes.dtype == np.int64
-    numbers = partition.labels()
+    numbers = partition.labels
     assert sorted(set(numbers.reshape(-1).tolist())) == list(range(values.size))
     np.testing.assert_array_equal(partition.label_values[numbers], labels.astype(values.dtype))
 
@@ -93,7 +93,7 @@ def test_labels_beyond_the_signed_range_stay_apart():
     labels = np.array([[2**63, 2**63 + 1, 2**64 - 1, 0]], np.uint64)
     partition = Partition.from_labels(labels)
     assert [int(v) for v in partition.label_values] == [0, 2**63, 2**63 + 1, 2**64 - 1]
-    np.testing.assert_array_equal(partition.original_labels(), labels)
+    np.testing.assert_array_equal(partition.original_labels, labels)
 
 
 def test_extremes_of_int64_stay_apart():
@@ -105,7 +105,7 @@ def test_extremes_of_int64_stay_apart():
     ):
         partition = Partition.from_labels(np.array(labels))
         assert partition.n_regions == len(set(labels[0]))
-        assert partition.original_labels().tolist() == labels
+        assert partition.original_labels.tolist() == labels
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i4", "u8"])
@@ -118,7 +118,7 @@ def test_memory_layout_does_not_matter(dtype):
     read_only.flags.writeable = False
     for other in (plain, swapped, read_only, np.asfortranarray(plain), plain.tolist()):
         assert Partition.from_labels(other) == Partition.from_labels(plain)
-        assert np.array_equal(Partition.from_labels(other).original_labels(), plain)
+        assert np.array_equal(Partition.from_labels(other).original_labels, plain)
     for other in (plain, swapped, read_only, np.asfortranarray(plain)):
         assert Partition.from_labels(other[::2, 1::3]) == expected
     assert Partition.from_labels(plain[:1, ::2]) == Partition.from_labels(plain[:1, ::2].copy())
@@ -141,7 +141,7 @@ def test_runs_end_where_they_should_for_every_length_of_the_map():
     rng = np.random.default_rng(0)
     for n in range(1, 70):
         labels = np.repeat(rng.integers(0, 2, n), rng.integers(1, 12, n))[None, :n]
-        np.testing.assert_array_equal(Partition.from_labels(labels).original_labels(), labels)
+        np.testing.assert_array_equal(Partition.from_labels(labels).original_labels, labels)
 
 
 def test_ignored_pixels_have_measure_zero():
@@ -257,7 +257,7 @@ def test_the_constructor_takes_what_from_labels_finds():
         again = Partition(**fields_of(found))
         assert again == found
         assert again.sizes.tolist() == found.sizes.tolist()
-        assert again.original_labels().tolist() == [[4, 4, -2], [4, -2, -2]]
+        assert again.original_labels.tolist() == [[4, 4, -2], [4, -2, -2]]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_constructor_does_not_follow_the_callers_arrays():
     made = Partition(**given)
     given["run_starts"][:] = 2**31 - 1
     given["run_labels"][:] = 10**9
-    assert made.labels().tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert made.labels.tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
@@ -308,4 +308,4 @@ def test_masked_arrays_are_refused_and_matrices_taken():
             Partition.from_labels(labels)
     with pytest.raises(TypeError, match="measure must be a plain array, got a masked one"):
         Partition.from_labels([[0, 1]], measure=masked)
-    assert Partition.from_labels(np.matrix([[3, 1]])).labels().tolist() == [[1, 0]]
+    assert Partition.from_labels(np.matrix([[3, 1]])).labels.tolist() == [[1, 0]]

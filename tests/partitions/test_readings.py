@@ -26,7 +26,7 @@ def test_two_nuclei_of_one_class_are_two_regions():
     foreground[2:5, 8:11] = 0.95
     soft = SoftPartition.from_classes(np.stack([1 - foreground, foreground]))
     assert soft.n_channels == 3
-    hard = soft.hard().original_labels()
+    hard = soft.hard().original_labels
     assert hard[3, 2] != hard[3, 9]
     assert hard[0, 0] not in (hard[3, 2], hard[3, 9])
     assert SoftPartition.from_regions(np.stack([1 - foreground, foreground])).hard().n_regions == 2
@@ -99,7 +99,7 @@ def test_basins_become_regions_and_walls_are_shared(spread):
     soft = SoftPartition.from_boundaries(two_basins(), spread=spread)
     assert soft.n_channels == 2
     assert_probabilities(soft)
-    hard = soft.hard().labels()
+    hard = soft.hard().labels
     assert len(set(hard[:, :4].reshape(-1).tolist())) == 1
     assert len(set(hard[:, 5:].reshape(-1).tolist())) == 1
     assert hard[0, 0] != hard[0, 8]
@@ -114,7 +114,7 @@ def test_passes_share_a_pixel_by_the_formula():
     field, softness = two_basins(), 0.2
     soft = SoftPartition.from_boundaries(field, softness=softness)
     dense = soft.probabilities().astype(float)
-    own = soft.hard().original_labels()
+    own = soft.hard().original_labels
     lowest_pass = 0.5
     to_other = np.exp(-np.maximum(field, lowest_pass) / softness)
     to_own = np.exp(-field / softness)
@@ -148,7 +148,7 @@ def test_a_thin_diagonal_wall_parts_two_basins():
     np.fill_diagonal(field, 0.9)
     soft = SoftPartition.from_boundaries(field)
     assert soft.n_channels == 2
-    labels = soft.hard().labels()
+    labels = soft.hard().labels
     assert labels[0, 8] != labels[8, 0]
 
 

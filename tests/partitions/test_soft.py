@@ -133,7 +133,7 @@ def test_sparse_pairs_add_up_to_the_dense_probabilities(seed, m, k):
             dense[channels[row, y, x], y, x] += values[row, y, x]
     soft = SoftPartition.from_sparse(values, channels, n_channels=k)
     np.testing.assert_array_equal(soft.probabilities(), dense)
-    chosen = soft.hard().original_labels()
+    chosen = soft.hard().original_labels
     np.testing.assert_array_equal(
         np.take_along_axis(dense, chosen[None], axis=0)[0], dense.max(axis=0)
     )
@@ -142,9 +142,9 @@ def test_sparse_pairs_add_up_to_the_dense_probabilities(seed, m, k):
 def test_a_channel_that_comes_up_twice_wins_by_its_sum():
     values = np.array([0.4, 0.3, 0.3]).reshape(3, 1, 1).repeat(2, axis=2)
     channels = np.array([[0, 5], [1, 6], [1, 7]]).reshape(3, 1, 2)
-    assert SoftPartition.from_sparse(values, channels).hard().original_labels().tolist() == [[1, 5]]
+    assert SoftPartition.from_sparse(values, channels).hard().original_labels.tolist() == [[1, 5]]
     equals = SoftPartition.from_sparse(np.full((2, 1, 1), 0.5), np.array([3, 1]).reshape(2, 1, 1))
-    assert equals.hard().original_labels().tolist() == [[3]]
+    assert equals.hard().original_labels.tolist() == [[3]]
 
 
 def test_sparse_channels_are_counted_unless_given():
@@ -183,7 +183,7 @@ def test_sparse_values_are_checked_under_their_own_name():
 def test_hard_takes_the_first_of_equals_and_keeps_the_measure():
     soft = SoftPartition.from_regions(np.full((2, 1, 3), 0.5), measure=[[1, 0, 4]])
     hard = soft.hard()
-    assert hard.original_labels().tolist() == [[0, 0, 0]]
+    assert hard.original_labels.tolist() == [[0, 0, 0]]
     assert hard.sizes.tolist() == [5]
     assert soft.total == 5
     assert soft.with_measure(None).total == 3
@@ -301,7 +301,7 @@ def fields_of(made):
 def test_hand_built_memberships_are_checked(change, error, message):
     values = np.stack([np.full((1, 3), 0.75), np.full((1, 3), 0.25)])
     sound = fields_of(SoftPartition.from_sparse(values, [[[0, 1, 2]], [[3, 3, 3]]], n_channels=4))
-    assert Memberships(**sound).hard().labels().tolist() == [[0, 1, 2]]
+    assert Memberships(**sound).hard().labels.tolist() == [[0, 1, 2]]
     with pytest.raises(error, match=re.escape(message)):
         Memberships(**{**sound, **change})
 
@@ -337,7 +337,7 @@ def test_channel_numbers_are_the_soft_partitions_own():
     channels = np.array([[[0, 1, 1, 2]]], np.int32)
     soft = SoftPartition.from_sparse(values, channels)
     channels[:] = 2**31 - 1
-    assert soft.hard().labels().tolist() == [[0, 1, 1, 2]]
+    assert soft.hard().labels.tolist() == [[0, 1, 1, 2]]
     assert distance(soft, np.array([[0, 1, 1, 2]])) == 0
 
 

@@ -128,7 +128,7 @@ def test_class_term_is_that_of_region_costs():
 @given(st.integers(1, 20), st.integers(0, 100))
 def test_a_number_of_regions_is_met_exactly(regions, seed):
     soft = random_soft(np.random.default_rng(seed), "regions", (8, 10))
-    found = metric_merging(None, soft, superpixels=blocks((8, 10)), regions=regions)
+    found = metric_merging(None, soft, superpixels=blocks((8, 10)), n_regions=regions)
     assert found.partition.n_regions == regions
 
 
@@ -249,8 +249,8 @@ BAD = [
     ({"boundary": np.full((6, 6), 1.5)}, r"boundary must be within \[0, 1\], got 1.5"),
     ({"hard_boundary": np.zeros((5, 6), bool)}, r"hard_boundary must have the grid's shape"),
     ({"hard_boundary": np.ones((6, 6), bool)}, "hard_boundary must leave pixels unmarked"),
-    ({"regions": 10}, "regions must be at most the number of superpixels, 9, got 10"),
-    ({"regions": 1, "cannot_link": [[[0, 0], [5, 5]]]}, "regions must be at least 2: fewer are"),
+    ({"regions": 10}, "n_regions must be at most the number of superpixels, 9, got 10"),
+    ({"regions": 1, "cannot_link": [[[0, 0], [5, 5]]]}, "n_regions must be at least 2: fewer are"),
     ({"price": np.nan}, "price must be a number, got nan"),
     ({"class_weight": -1}, "class_weight must be a number of at least 0, got -1"),
     ({"boundary_weight": -1}, "boundary_weight must be a number of at least 0, got -1"),

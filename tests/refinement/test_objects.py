@@ -46,7 +46,7 @@ def test_touching_discs_come_apart_and_background_is_zero():
     assert found.labels.max() == 4
     assert right(found.labels, truth) == 4
     assert found.labels[0, 0] == 0
-    assert np.array_equal(found.labels, found.partition.labels())
+    assert np.array_equal(found.labels, found.partition.labels)
     assert found.output.channels.shape == soft.shape
     assert (found.output.channels.sum(axis=0) == 1).all()
     assert [step.method for step in found.trace] == ["metric_merging", "objects"]

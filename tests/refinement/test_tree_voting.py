@@ -224,7 +224,7 @@ def test_boundary_maps_stay_boundary_maps():
         assert found.output.channels.shape == (1, 9, 15)
         assert found.output.channels[0, 4, 7] > 0.5
         assert found.partition.n_regions == 2
-        assert np.array_equal(found.labels, found.partition.labels())
+        assert np.array_equal(found.labels, found.partition.labels)
 
 
 def test_all_pixels_of_one_class_stay_so():

@@ -44,7 +44,7 @@ def nearest(pairs: Iterator[Pair], most: int | None) -> tuple[list[Pair], int]:
             yield pair
 
     def key(pair: Pair) -> Any:
-        return pair.raw, id_key(pair.a), id_key(pair.b)
+        return pair.rho, id_key(pair.a), id_key(pair.b)
 
     if most is None:
         found = sorted(counted(), key=key)

@@ -38,7 +38,7 @@ def search_summary(
         "where": condition,
         "resampled_from": None if found.resampled_from is None else list(found.resampled_from),
         "results": [
-            {"id": one.id, "distance": one.distance, "rho": one.raw, "metadata": one.metadata}
+            {"id": one.id, "distance": one.distance, "rho": one.rho, "metadata": one.metadata}
             for one in found.neighbours
         ],
         "work": found.work.as_dict(),
@@ -104,7 +104,7 @@ def write_search(
     # As it was compared: on the index's grid.
     compared = resampled(query.partition, index.grid)
     if isinstance(compared, Partition):
-        picture = region_picture(compared.labels())
+        picture = region_picture(compared.labels)
     else:
         picture = soft_picture(compared).pixels
     first = Panel(picture, f"query: {shown(query.name)}", query.detail, highlighted=True)

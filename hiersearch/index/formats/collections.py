@@ -203,7 +203,7 @@ class Collection:
     def _without_ignored(self, partition: Partition, name: str) -> Partition:
         if not has_label(partition.label_values, self.ignore).any():
             return partition
-        labels, count = filled(partition.original_labels(), self.ignore, name)
+        labels, count = filled(partition.original_labels, self.ignore, name)
         self.ignored_pixels += count
         return Partition.from_labels(labels)
 

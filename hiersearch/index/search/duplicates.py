@@ -64,21 +64,21 @@ def _named(search: _Search, members: Numbers, roots: Numbers) -> Iterator[Duplic
     for places in sets:
         against[places] = compared[places[0]]
     distinct, place = np.unique(compared, return_index=True)
-    raw = np.zeros(entries.n, entries.squares.dtype)
+    rho = np.zeros(entries.n, entries.squares.dtype)
     other = distinct != against[place]
-    raw[distinct[other]] = entries.distances(against[place][other], distinct[other])
-    raw = raw[compared]
+    rho[distinct[other]] = entries.distances(against[place][other], distinct[other])
+    rho = rho[compared]
     for places in sets:
         # Stable: of equally near ones the first in the order of ids comes first.
-        order = [places[0], *sorted(places[1:], key=lambda i: raw[i])]
-        yield _group([ids[i] for i in order], raw[order], search.scale)
+        order = [places[0], *sorted(places[1:], key=lambda i: rho[i])]
+        yield _group([ids[i] for i in order], rho[order], search.scale)
 
 
-def _group(ids: list[Id], raw: NDArray[Any], scale: float) -> DuplicateGroup:
-    distances = raw / scale
-    for array in (raw, distances):
+def _group(ids: list[Id], rho: NDArray[Any], scale: float) -> DuplicateGroup:
+    distances = rho / scale
+    for array in (rho, distances):
         array.flags.writeable = False
-    return DuplicateGroup(tuple(ids), distances, raw)
+    return DuplicateGroup(tuple(ids), distances, rho)
 
 
 def duplicate_pairs(
@@ -99,13 +99,13 @@ def duplicate_pairs(
         for a, b in itertools.combinations(ids, 2):
             yield Pair(a, b, 0.0, zero)
     for candidates in search.candidates():
-        firsts, seconds, raw = search.within(*candidates)
+        firsts, seconds, rho = search.within(*candidates)
         joined = np.unique(np.concatenate([firsts, seconds]))
         ids_of = {
             number: copies.get(number, [id])
             for number, id in zip(joined.tolist(), entries.ids(joined), strict=True)
         }
-        for one, other, value in zip(firsts.tolist(), seconds.tolist(), raw.tolist(), strict=True):
+        for one, other, value in zip(firsts.tolist(), seconds.tolist(), rho.tolist(), strict=True):
             for pair in itertools.product(ids_of[one], ids_of[other]):
                 a, b = sorted(pair, key=id_key)
                 yield Pair(a, b, value / search.scale, value)
@@ -138,9 +138,9 @@ class _Search:
 
     def within(self, firsts: Numbers, seconds: Numbers) -> tuple[Numbers, Numbers, NDArray[Any]]:
         """Return those of some pairs that are within the radius, with their ρ, not divided."""
-        raw = self.entries.distances(firsts, seconds)
-        near = raw / self.scale <= self.radius
-        return firsts[near], seconds[near], raw[near]
+        rho = self.entries.distances(firsts, seconds)
+        near = rho / self.scale <= self.radius
+        return firsts[near], seconds[near], rho[near]
 
 
 def _sets(numbers: Numbers, names: Numbers) -> list[Numbers]:

@@ -119,7 +119,7 @@ class _Exact:
 
     def _from_codes(self, view: View, rows: Rows) -> NDArray[Any]:
         """Return ρ of rows one after the other."""
-        found = [self.distance.raw(view.partition(row, labelled=False)) for row in rows.tolist()]
+        found = [self.distance.rho(view.partition(row, labelled=False)) for row in rows.tolist()]
         return np.array(found, self.kind)
 
     def _of_cut(self, view: View, row: int) -> float:

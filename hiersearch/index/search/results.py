@@ -18,7 +18,7 @@ class Neighbour:
     """What it is called."""
     distance: float
     """ρ / M² to the query, in [0, 1); for affinities the disagreement over all weights."""
-    raw: int | float
+    rho: int | float
     """The same before it is divided: an exact integer between hard partitions."""
     metadata: dict[str, Any]
     """JSON object that was stored with it."""
@@ -97,7 +97,7 @@ class Pair:
     """The other."""
     distance: float
     """ρ / M² between them."""
-    raw: int | float
+    rho: int | float
     """The same before it is divided: an exact integer under a measure of integer type."""
 
 
@@ -112,7 +112,7 @@ class DuplicateGroup:
     """The members, at least two: the representative, then the nearest to it first, ties by id."""
     distances: NDArray[np.float64]
     """(members,) exact ρ / M² of each to the representative; read-only."""
-    raw: NDArray[Any]
+    rho: NDArray[Any]
     """(members,) the same before it is divided: int64 under a measure of integer type."""
 
     @property

@@ -482,7 +482,7 @@ class View:
         nodes = slice(node, int(arrays["tree_node_ends"][number]))
         try:
             tree = MergeTree.from_parents(
-                arrays["tree_parents"][nodes], arrays["tree_altitudes"][nodes], numbered.labels()
+                arrays["tree_parents"][nodes], arrays["tree_altitudes"][nodes], numbered.labels
             )
         except ValueError as error:
             what = f"hierarchy {number} is none: {error}"

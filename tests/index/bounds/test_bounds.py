@@ -124,7 +124,7 @@ def test_tile_bound_is_the_l1_distance_of_pair_sums_less_rounding(tmp_path_facto
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, "hard", "none", grid)
     tiling = case.frame.tiling
     tiles, n_tiles = tiling.tile_map(MIDDLE), tiling.count(MIDDLE)
-    labels = case.query.partition.labels()
+    labels = case.query.partition.labels
     mine = pair_sums(labels, tiles, n_tiles, None)[1]
     rows, bounds = case.members(np.inf)
     for row, bound in zip(rows, bounds, strict=True):
@@ -153,7 +153,7 @@ def test_overlap_bound_is_what_filling_the_largest_overlaps_gives(tmp_path_facto
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, "hard", "none", grid)
     tiling = case.frame.tiling
     tiles, n_tiles = tiling.tile_map(FINEST), tiling.n_tiles
-    mine = pair_sums(case.query.partition.labels(), tiles, n_tiles, None)[0]
+    mine = pair_sums(case.query.partition.labels, tiles, n_tiles, None)[0]
     for row, bound in zip(case.rows, case.query.overlap(case.view, case.rows), strict=True):
         theirs = pair_sums(case.maps[row], tiles, n_tiles, None)[0]
         most = np.minimum(mine[:, :, None], theirs[:, None, :]).sum(axis=0)

@@ -38,7 +38,7 @@ def same(found, expected):
     """Check that results are equal but for what it took to find them."""
     for one, other in zip(found, expected, strict=True):
         assert one.neighbours == other.neighbours
-        assert [type(n.raw) for n in one] == [type(n.raw) for n in other]
+        assert [type(n.rho) for n in one] == [type(n.rho) for n in other]
         assert (one.exact, one.complete) == (other.exact, other.complete)
         assert one.resampled_from == other.resampled_from
         assert one.work.entries == other.work.entries
@@ -215,12 +215,12 @@ def test_an_index_that_changes_is_searched_as_it_is_now(shelf, device):
 @on_each_device
 def test_approximate_answers_are_marked_and_their_distances_exact(shelf, device):
     index, maps = shelf
-    everything = {one.id: one.raw for one in index.search(maps[9], 150)}
+    everything = {one.id: one.rho for one in index.search(maps[9], 150)}
     found = index.search(maps[9], 3, approximate=True, device=device)
     assert not found.exact
     assert len(found) == 3
-    assert all(one.raw == everything[one.id] for one in found)
-    assert found[0].raw == 0
+    assert all(one.rho == everything[one.id] for one in found)
+    assert found[0].rho == 0
 
 
 def test_faiss_proposals_change_no_answer_where_faiss_has_no_gpu(shelf):

@@ -82,11 +82,11 @@ def assert_right(index, entries, radius, measure=None, whole=True):
     for group in groups:
         assert group.representative == group.ids[0] == min(group.ids, key=id_key)
         assert group.others == group.ids[1:]
-        np.testing.assert_array_equal(group.distances, group.raw / float(index._frame.total) ** 2)
+        np.testing.assert_array_equal(group.distances, group.rho / float(index._frame.total) ** 2)
     if whole:
         assert found == expected
-        assert [(list(group.ids), group.raw.tolist()) for group in groups] == wanted
-        assert all(group.raw.dtype == np.int64 for group in groups)
+        assert [(list(group.ids), group.rho.tolist()) for group in groups] == wanted
+        assert all(group.rho.dtype == np.int64 for group in groups)
         return
     assert [pair[1:] for pair in sorted(found, key=lambda pair: pair[1:])] == [
         pair[1:] for pair in sorted(expected, key=lambda pair: pair[1:])
@@ -97,7 +97,7 @@ def assert_right(index, entries, radius, measure=None, whole=True):
     for group, (ids, raw) in zip(groups, wanted, strict=True):
         values = dict(zip(ids, raw, strict=True))
         scale = float(index._frame.total) ** 2
-        for id, value in zip(group.ids, group.raw.tolist(), strict=True):
+        for id, value in zip(group.ids, group.rho.tolist(), strict=True):
             assert math.isclose(value, values[id], rel_tol=1e-9, abs_tol=1e-12 * scale)
 
 
@@ -220,7 +220,7 @@ def test_groups_are_chains_of_near_ones(tmp_path):
     with made(tmp_path / "index", maps) as index:
         (group,) = index.duplicates(radius)
         assert group.ids == tuple(range(12))
-        assert group.raw.tolist() == [distance(maps[0], m, normalized=False) for m in maps]
+        assert group.rho.tolist() == [distance(maps[0], m, normalized=False) for m in maps]
         assert group.distances.max() > radius
         assert len(group) == 12
 
@@ -237,7 +237,7 @@ def test_groups_come_by_size_then_by_representative(tmp_path):
 def test_results_cannot_be_changed(tmp_path):
     with made(tmp_path / "index", [np.zeros((3, 4), int)] * 2) as index:
         (group,) = index.duplicates(0)
-        for array in (group.raw, group.distances):
+        for array in (group.rho, group.distances):
             with pytest.raises(ValueError, match="read-only"):
                 array[0] = 1
 
@@ -261,7 +261,7 @@ def test_equal_partitions_cost_no_distances(tmp_path, monkeypatch):
         )
         (group,) = index.duplicates(0.3)
         assert group.ids == tuple(range(300))
-        assert not group.raw.any()
+        assert not group.rho.any()
         pairs = index.duplicate_pairs(0.3)
         assert [(p.a, p.b) for p in itertools.islice(pairs, 400)] == list(
             itertools.islice(itertools.combinations(range(300), 2), 400)
@@ -272,8 +272,8 @@ def test_pairs_of_copies_are_made_one_by_one(tmp_path):
     # All of them would be 4.5 million.
     with made(tmp_path / "index", [np.zeros((2, 3), np.uint8)] * 3_000) as index:
         first = next(index.duplicate_pairs(0))
-        assert (first.a, first.b, first.distance, first.raw) == (0, 1, 0.0, 0)
-        assert type(first.raw) is int
+        assert (first.a, first.b, first.distance, first.rho) == (0, 1, 0.0, 0)
+        assert type(first.rho) is int
         (group,) = index.duplicates(0)
         assert len(group) == 3_000
 

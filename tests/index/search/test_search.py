@@ -138,11 +138,11 @@ def test_masks_are_found_as_partitions_of_two_regions(real):
 def test_distances_are_integers_where_they_are_exact(small, tmp_path):
     index, entries = small
     (one,) = index.search(random_labels(np.random.default_rng(1), (12, 18)))
-    assert type(one.raw) is int
-    assert one.distance == one.raw / (12 * 18) ** 2
+    assert type(one.rho) is int
+    assert one.distance == one.rho / (12 * 18) ** 2
     weights = np.full((12, 18), 0.5)
     with made(tmp_path / "weighted", list(entries.values())[:3], weights) as weighted:
-        assert type(weighted.search(entries[0]).neighbours[0].raw) is float
+        assert type(weighted.search(entries[0]).neighbours[0].rho) is float
 
 
 def test_neighbours_bring_id_and_metadata(small):
@@ -266,8 +266,8 @@ def test_approximate_answers_are_marked_and_their_distances_exact(real):
         found = index.search(query, 5, approximate=True)
         assert not found.exact
         assert len(found) == 5
-        assert all(one.raw == distance(query, entries[one.id], normalized=False) for one in found)
-        right += found[0].raw == index.search(query)[0].raw
+        assert all(one.rho == distance(query, entries[one.id], normalized=False) for one in found)
+        right += found[0].rho == index.search(query)[0].rho
     assert right >= 8
 
 

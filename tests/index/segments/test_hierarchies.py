@@ -143,7 +143,7 @@ def test_cuts_and_partitions_are_found_together(tmp_path_factory, seed, grid, me
             for k in (1, 9, len(entries)):
                 assert_same(pairs_of(index.search(query, k)), expected[:k], exact=exact)
             if exact:
-                assert all(type(one.raw) is int for one in index.search(query, 9))
+                assert all(type(one.rho) is int for one in index.search(query, 9))
 
 
 @pytest.mark.parametrize("kind", SOFT)
