@@ -23,7 +23,7 @@ def demo(
     destination.check(("labels.npy", "labels.png", "overlay.png", "overview.png", "summary.json"))
     begin = time.perf_counter()
     with progress("Running the network", as_json):
-        from hiersearch.cli.results import Job, print_results, write_results
+        from hiersearch.cli.results import MatchJob, print_results, write_results
         from hiersearch.data import demo_image
         from hiersearch.hierarchy.matching import DEFAULT_LINKAGE, DEFAULT_SUPERPIXELS
         from hiersearch.hierarchy.matching import match as find_match
@@ -37,7 +37,7 @@ def demo(
         seconds["network"] = time.perf_counter() - begin
     with progress("Searching the hierarchy", as_json):
         found = find_match(image, output)
-    job = Job("nuclei.png", {"network": "nuclei"}, DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
+    job = MatchJob("nuclei.png", {"network": "nuclei"}, DEFAULT_SUPERPIXELS, DEFAULT_LINKAGE)
     with progress("Drawing", as_json):
         summary = write_results(
             destination,

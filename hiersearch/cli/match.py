@@ -134,7 +134,7 @@ def match(
         leaves = inputs.labels_on_grid(Path(superpixels), output.grid, "superpixels")
     markers = None if apart is None else inputs.labels_on_grid(apart, output.grid, "markers")
     with progress("Searching the hierarchy", as_json):
-        from hiersearch.cli.results import Job, print_results, write_results
+        from hiersearch.cli.results import MatchJob, print_results, write_results
         from hiersearch.hierarchy.matching import match as find_match
 
         found = find_match(
@@ -151,7 +151,7 @@ def match(
             device=device,
         )
     named = {"network": str(network)} if soft is None else {"soft": str(soft)}
-    job = Job(str(image), named, superpixels, linkage, class_weight, overview)
+    job = MatchJob(str(image), named, superpixels, linkage, class_weight, overview)
     with progress("Drawing", as_json):
         summary = write_results(
             destination,

@@ -99,11 +99,11 @@ def refine(
         input_files(network),
         force,
     )
-    from hiersearch.cli.refining import Job, planned, print_refined, refine_all
+    from hiersearch.cli.refining import RefineJob, planned, print_refined, refine_all
     from hiersearch.cli.soft_outputs import SoftSource
 
     tasks = planned(image, soft, truth, destination)
-    job = Job(SoftSource.opened(options), methods, ignore, device)
+    job = RefineJob(SoftSource.opened(options), methods, ignore, device)
     summary: dict[str, Any] = refine_all(tasks, destination, job, quiet=as_json)
     of_images = summary.get("images", [summary])
     if ignore is not None and not any(one["ignored_pixels"] for one in of_images):

@@ -46,7 +46,7 @@ Labels = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RefineJob:
     """What was asked for, alike for all images."""
 
     source: SoftSource
@@ -126,7 +126,7 @@ def planned(
 
 
 def refine_all(
-    tasks: list[Task], destination: Destination, job: Job, *, quiet: bool
+    tasks: list[Task], destination: Destination, job: RefineJob, *, quiet: bool
 ) -> dict[str, Any]:
     """Refine an image or the images of a folder; return the summary that was written.
 
@@ -211,7 +211,7 @@ def _with_progress(items: list[Any], quiet: bool) -> Iterator[Any]:
     yield from track(items, "Refining", console=console, disable=not shown)
 
 
-def _refine_one(task: Task, job: Job) -> dict[str, Any]:
+def _refine_one(task: Task, job: RefineJob) -> dict[str, Any]:
     image, soft, truth = task.image, task.soft, task.truth
     begin = time.perf_counter()
     pixels = read_plain_image(image)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MatchJob:
     """What was asked for, as it goes into the summary."""
 
     image: str
@@ -43,7 +43,7 @@ class Job:
 
 
 def summary_of(
-    match: Match, job: Job, reading: str, seconds: dict[str, float], folder: Path
+    match: Match, job: MatchJob, reading: str, seconds: dict[str, float], folder: Path
 ) -> dict[str, Any]:
     """Return the JSON summary of a match; files are named as :func:`write_results` does."""
     best, horizontal = match.best, match.horizontal
@@ -101,7 +101,7 @@ def _rank_name(place: int) -> str:
     return f"labels-{place + 1}.npy"
 
 
-def file_names(match: Match, job: Job) -> dict[str, str]:
+def file_names(match: Match, job: MatchJob) -> dict[str, str]:
     """Return the names of the files that a match writes."""
     fits = len(match.tree.grid) == 2 and match.best.n_regions <= 2**16
     names = {
@@ -119,7 +119,7 @@ def write_results(
     destination: Destination,
     image: NDArray[Any],
     match: Match,
-    job: Job,
+    job: MatchJob,
     seconds: dict[str, float],
     *,
     output: SoftOutput,
@@ -149,7 +149,7 @@ def _write_overview(
     path: Path,
     image: NDArray[Any],
     match: Match,
-    job: Job,
+    job: MatchJob,
     output: SoftOutput,
     channel_names: tuple[str, ...] | None,
 ) -> None:

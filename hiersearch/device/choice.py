@@ -66,7 +66,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DeviceWork:
     """What a call has to do, counted: what ``auto`` decides by."""
 
     cpu_seconds: float
@@ -79,7 +79,7 @@ class Work:
     """Operations that are started there."""
 
 
-def pays(work: Work, *, started: bool = True) -> bool:
+def pays(work: DeviceWork, *, started: bool = True) -> bool:
     """Say whether a GPU would be faster, by count.
 
     The rates are taken from data sheets, on the careful side; they have not been measured on a
@@ -87,16 +87,16 @@ def pays(work: Work, *, started: bool = True) -> bool:
 
     Parameters
     ----------
-    work : Work
+    work : DeviceWork
         What there is to do.
     started : bool
         Whether this process has used the GPU before.
 
     Examples
     --------
-    >>> pays(Work(cpu_seconds=0.5, bytes_sent=1e8, bytes_moved=1e10))
+    >>> pays(DeviceWork(cpu_seconds=0.5, bytes_sent=1e8, bytes_moved=1e10))
     True
-    >>> pays(Work(cpu_seconds=0.001, bytes_sent=1e7, bytes_moved=1e7))
+    >>> pays(DeviceWork(cpu_seconds=0.001, bytes_sent=1e7, bytes_moved=1e7))
     False
     """
     seconds = work.launches * LAUNCH_SECONDS
@@ -105,7 +105,7 @@ def pays(work: Work, *, started: bool = True) -> bool:
     return work.cpu_seconds > GAIN * seconds
 
 
-def resolved(device: str | None, work: Work | None = None) -> Device:
+def resolved(device: str | None, work: DeviceWork | None = None) -> Device:
     """Return the device that a caller asks for.
 
     Parameters
@@ -115,7 +115,7 @@ def resolved(device: str | None, work: Work | None = None) -> Device:
         current GPU where there is one and ``work`` looks much faster on it, else the CPU. For
         tests, "cpu:torch" runs what a GPU would on torch's CPU device, and "cpu:triton" with
         Triton's kernels besides, in its interpreter.
-    work : Work, optional
+    work : DeviceWork, optional
         What there is to do; without it, ``auto`` stays on the CPU.
 
     Raises
@@ -149,7 +149,7 @@ def resolved(device: str | None, work: Work | None = None) -> Device:
     return _gpu(device)
 
 
-def _automatic(work: Work) -> Device:
+def _automatic(work: DeviceWork) -> Device:
     """Return the GPU if it pays. Torch is not even imported for what is too small."""
     if not pays(work) or importlib.util.find_spec("torch") is None:
         return Device("cpu")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.device.batches import batch_size, free_bytes, halving, streamed
-from hiersearch.device.choice import Device, Work
+from hiersearch.device.choice import Device, DeviceWork
 from hiersearch.device.hard_overlaps import hard_overlaps
 from hiersearch.device.runs import (
     GridRuns,
@@ -133,7 +133,7 @@ def distance_matrix(
     return out
 
 
-def distance_work(queries: Sequence[Any], n_runs: int, n: int) -> Work:
+def distance_work(queries: Sequence[Any], n_runs: int, n: int) -> DeviceWork:
     """Count what the distances of queries to n partitions with so many runs in all take."""
     cores = os.cpu_count() or 1
     seconds, sent, moved = 0.0, 8.0 * n_runs, 0.0
@@ -149,7 +149,7 @@ def distance_work(queries: Sequence[Any], n_runs: int, n: int) -> Work:
             seconds += cells * SOFT_SECONDS / cores + values * PREFIX_SECONDS
             sent += 4.0 * values
             moved += 16.0 * cells + 48.0 * values
-    return Work(seconds, sent, moved)
+    return DeviceWork(seconds, sent, moved)
 
 
 def _query_bytes(query: Any) -> float:

@@ -1,1 +1,5 @@
 """Merging hierarchies: construction, and exact searches over their cuts."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

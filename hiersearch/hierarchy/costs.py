@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch._sealed import Sealed, private
-from hiersearch.device.choice import Device, Work, resolved
+from hiersearch.device.choice import Device, DeviceWork, resolved
 from hiersearch.hierarchy import _cost_kernels as kernels
 from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy import device_trees as trees
@@ -207,7 +207,7 @@ def _device_costs(
     return RegionCosts._unchecked(costs, constant, total**2, names)
 
 
-def _work(tree: MergeTree, goal: Partition | SoftPartition) -> Work | None:
+def _work(tree: MergeTree, goal: Partition | SoftPartition) -> DeviceWork | None:
     """Count what the costs take; None where the CPU does them in any case."""
     if isinstance(goal, Partition):
         return trees.work_of_costs(goal.n_pixels, tree.n_nodes, 1, goal.n_regions, sparse=True)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.device.batches import batch_size, halving, on_device
-from hiersearch.device.choice import Device, Work
+from hiersearch.device.choice import Device, DeviceWork
 from hiersearch.hierarchy._tree_kernels import leaf_intervals
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def swept_levels(
 
 def work_of_costs(
     n_pixels: int, n_nodes: int, n_rows: int, n_channels: int, *, sparse: bool
-) -> Work:
+) -> DeviceWork:
     """Count what the costs of all nodes take, for `resolved`: ``n_rows`` values at each pixel.
 
     The CPU's rates are measured on two cores. What it does in either case is left out of them: the
@@ -332,7 +332,7 @@ def work_of_costs(
     """
     entries, cells = n_pixels * n_rows, n_nodes * n_channels
     seconds = 30e-9 * entries + 60e-9 * n_nodes if sparse else 2e-9 * entries + 5.5e-9 * cells
-    return Work(
+    return DeviceWork(
         cpu_seconds=seconds - 6e-9 * n_nodes,
         bytes_sent=(8 if sparse else 4) * entries + 4 * n_pixels + 24 * n_nodes,
         bytes_moved=60 * entries + 75 * cells,
@@ -340,9 +340,9 @@ def work_of_costs(
     )
 
 
-def work_of_sweep(n_nodes: int) -> Work:
+def work_of_sweep(n_nodes: int) -> DeviceWork:
     """Count what the distances of all horizontal cuts take, given the costs: see `resolved`."""
-    return Work(
+    return DeviceWork(
         cpu_seconds=28e-9 * n_nodes,
         bytes_sent=40.0 * n_nodes,
         bytes_moved=300.0 * n_nodes,

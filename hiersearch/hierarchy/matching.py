@@ -57,6 +57,14 @@ class Match:
     """Where several hierarchies were given: the nearest of all their horizontal cuts, and how
     many of those had to be looked at."""
 
+    def __repr__(self) -> str:
+        """Name the nearest cut, and what was searched."""
+        leaves = f"{self.tree.n_leaves:,} leaves"
+        return (
+            f"<Match: distance {self.best.distance:.6g}, {self.best.n_regions} regions, best of "
+            f"{self.best.candidates} cuts of {leaves}>"
+        )
+
     def curve(self, most: int | None = None) -> RegionCurve:
         """Return the nearest cut for every number of regions up to ``most`` (all by default)."""
         return nearest_cuts_by_regions(self.tree, self.costs, most)

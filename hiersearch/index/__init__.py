@@ -1,1 +1,5 @@
 """Exact nearest-partition search over large collections, kept on disk."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.device.choice import Device, resolved
-from hiersearch.device.choice import Work as DeviceWork
+from hiersearch.device.choice import Device, DeviceWork, resolved
 from hiersearch.errors import Damage, MergingWarning
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.formats.entries import Entry
+from hiersearch.index.resample import resampled_tree
 from hiersearch.index.search.answering import Asked, Live
 from hiersearch.index.search.device_search import DeviceSearch
 from hiersearch.index.search.device_work import search_work
@@ -227,6 +227,15 @@ class PartitionIndex:
         weights = self._frame.measure
         return None if weights is None else weights.reshape(self.grid)
 
+    def __repr__(self) -> str:
+        """Name the folder, the number of entries and their grid."""
+        size = "×".join(str(side) for side in self.grid)
+        if self._store.closed:
+            return f"<PartitionIndex {self.path}: closed, partitions of {size}>"
+        count = "1 partition" if len(self) == 1 else f"{len(self):,} partitions"
+        mode = "writable" if self._store.writable else "read-only"
+        return f"<PartitionIndex {self.path}: {count} of {size}, {mode}>"
+
     def __len__(self) -> int:
         """Return the number of entries. O(entries that were removed)."""
         return len(self._store)
@@ -307,17 +316,22 @@ class PartitionIndex:
         labels: PartitionLike,
         id: Id | None = None,
         metadata: Mapping[str, Any] | None = None,
+        *,
+        resample: bool = False,
     ) -> Id:
         """Add one partition durably, and return its id.
 
         Parameters
         ----------
         labels : integer array or Partition
-            On another grid it is resampled, each pixel taking the label under its centre.
+            On the grid of the index.
         id : int or str, optional
             What to call it; the next automatic integer where omitted.
         metadata : dict, optional
             JSON object kept with it.
+        resample : bool
+            Bring labels of another grid to that of the index, each pixel taking the label under
+            its centre; else they are refused.
 
         Raises
         ------
@@ -338,7 +352,7 @@ class PartitionIndex:
         -----
         One commit with its synchronisation to disk: use :meth:`add_many` for more than a few.
         """
-        entry = Entry(writing.checked_labels(labels, self.grid, "labels"), id, metadata)
+        entry = Entry(writing.checked_labels(labels, self.grid, "labels", resample), id, metadata)
         with self._store.writing():
             name = self._store.next_id if id is None else checked_id(id)
             writing.write(self._store, self._frame, [entry])
@@ -350,6 +364,7 @@ class PartitionIndex:
         entries: Iterable[Entry | PartitionLike],
         *,
         memory: int = MEMORY,
+        resample: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Add partitions from an iterator, segment by segment, and return how many.
@@ -361,6 +376,8 @@ class PartitionIndex:
         memory : int
             About how many bytes may wait before they are written, at least 1 MiB. Larger segments
             are searched faster.
+        resample : bool
+            As in :meth:`add`.
         progress : function, optional
             Called with the number of entries written so far.
 
@@ -375,7 +392,7 @@ class PartitionIndex:
         """
         _validate.checked_count(memory, "memory", 2**20)
         done = 0
-        for batch in writing.batches(entries, self.grid, memory):
+        for batch in writing.batches(entries, self.grid, memory, resample):
             writing.write(self._store, self._frame, batch)
             done += len(batch)
             if progress is not None:
@@ -391,6 +408,7 @@ class PartitionIndex:
         *,
         thresholds: Sequence[float] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        resample: bool = False,
     ) -> list[Id]:
         """Add the horizontal cuts of a hierarchy, whose tree is stored once. Return their ids.
 
@@ -404,6 +422,8 @@ class PartitionIndex:
             Altitudes to cut at; all distinct ones where omitted. Equal cuts are added once.
         metadata : dict, optional
             JSON object kept with each cut, beside its "altitude" and "regions".
+        resample : bool
+            As in :meth:`add`, of the leaves.
 
         Raises
         ------
@@ -414,6 +434,10 @@ class PartitionIndex:
         -----
         O(pixels) a cut for its bounds. The cuts become one segment, in one commit.
         """
+        if tree.grid != self.grid:
+            if not resample:
+                raise ValueError(writing.other_grid("tree", tree.grid, self.grid))
+            tree = resampled_tree(tree, self.grid)
         ids = writing.write_hierarchy(self._store, self._frame, tree, id, thresholds, metadata)
         self._merge_small()
         return ids
@@ -430,7 +454,12 @@ class PartitionIndex:
             self._store.remove([(segment.number, row) for segment, row in found])
 
     def update(
-        self, id: Id, labels: PartitionLike, metadata: Mapping[str, Any] | None = None
+        self,
+        id: Id,
+        labels: PartitionLike,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        resample: bool = False,
     ) -> None:
         """Replace an entry in one commit; its metadata stay where none are given.
 
@@ -441,18 +470,18 @@ class PartitionIndex:
         TypeError, ValueError, OSError
             As :meth:`add`.
         """
-        self._update([Entry(as_hard(labels, "labels"), id, metadata)])
+        self._update([Entry(as_hard(labels, "labels"), id, metadata)], resample)
 
-    def update_many(self, entries: Iterable[Entry]) -> None:
+    def update_many(self, entries: Iterable[Entry], *, resample: bool = False) -> None:
         """Replace entries in one commit, as :meth:`update`; all are in memory at once."""
-        self._update(list(entries))
+        self._update(list(entries), resample)
 
-    def _update(self, listed: list[Entry]) -> None:
+    def _update(self, listed: list[Entry], resample: bool) -> None:
         for entry in listed:
             if entry.id is None:
                 raise ValueError("entries to update must have an id, got None")
         maps = [
-            writing.checked_labels(entry.labels, self.grid, f"entry {entry.id!r}")
+            writing.checked_labels(entry.labels, self.grid, f"entry {entry.id!r}", resample)
             for entry in listed
         ]
         with self._store.writing():

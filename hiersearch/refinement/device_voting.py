@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.device.batches import batch_size, halving, on_device
-from hiersearch.device.choice import Device, Work
+from hiersearch.device.choice import Device, DeviceWork
 from hiersearch.hierarchy.device_trees import DeviceTree, exponent_for, from_steps, in_steps
 from hiersearch.refinement.channels import Channels
 from hiersearch.refinement.voting import LEAST_PROBABILITY, VotingTree
@@ -163,13 +163,13 @@ def _jumps(above: Tensor, end: int) -> list[Tensor]:
     return jumps
 
 
-def work_of_votes(n_pixels: int, n_nodes: int, n_channels: int, steps: int) -> Work:
+def work_of_votes(n_pixels: int, n_nodes: int, n_channels: int, steps: int) -> DeviceWork:
     """Count what voting takes, for `resolved`; ``n_nodes`` are those of all trees together.
 
     The CPU's rates are measured on two cores, without the layout, which stays there.
     """
     values, cells = n_pixels * n_channels, n_nodes * n_channels
-    return Work(
+    return DeviceWork(
         cpu_seconds=steps * (8e-9 * cells + 5e-9 * values) - 6e-9 * n_nodes,
         bytes_sent=8.0 * values + 32.0 * n_nodes,
         bytes_moved=steps * (200.0 * cells + 60.0 * values),

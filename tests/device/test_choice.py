@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from hiersearch.device import choice
-from hiersearch.device.choice import Device, Work, pays, resolved
+from hiersearch.device.choice import Device, DeviceWork, pays, resolved
 from hiersearch.errors import MissingExtraError
 
-HUGE = Work(cpu_seconds=100.0, bytes_sent=1e6, bytes_moved=1e9)
-TINY = Work(cpu_seconds=1e-4, bytes_sent=1e3, bytes_moved=1e4)
+HUGE = DeviceWork(cpu_seconds=100.0, bytes_sent=1e6, bytes_moved=1e9)
+TINY = DeviceWork(cpu_seconds=1e-4, bytes_sent=1e3, bytes_moved=1e4)
 
 
 def there_are(monkeypatch, count: int) -> None:
@@ -67,15 +67,15 @@ def test_auto_takes_a_gpu_only_where_it_pays(monkeypatch):
 
 
 def test_a_process_that_never_used_the_gpu_pays_for_its_start():
-    work = Work(cpu_seconds=0.5, bytes_sent=0, bytes_moved=0)
+    work = DeviceWork(cpu_seconds=0.5, bytes_sent=0, bytes_moved=0)
     assert pays(work)
     assert not pays(work, started=False)
 
 
 def test_more_to_send_never_makes_a_gpu_pay():
-    assert pays(Work(0.5, 1e8, 1e8))
-    assert not pays(Work(0.5, 1e10, 1e8))
-    assert not pays(Work(0.5, 1e8, 1e12))
+    assert pays(DeviceWork(0.5, 1e8, 1e8))
+    assert not pays(DeviceWork(0.5, 1e10, 1e8))
+    assert not pays(DeviceWork(0.5, 1e8, 1e12))
 
 
 def test_without_torch_the_extra_is_named(monkeypatch):
@@ -98,8 +98,8 @@ def test_the_interpreter_must_have_been_chosen(monkeypatch):
 def test_small_work_does_not_import_torch():
     lines = [
         "import sys",
-        "from hiersearch.device.choice import Work, resolved",
-        "resolved('auto', Work(1e-4, 0, 0)), resolved('cpu')",
+        "from hiersearch.device.choice import DeviceWork, resolved",
+        "resolved('auto', DeviceWork(1e-4, 0, 0)), resolved('cpu')",
         "assert 'torch' not in sys.modules",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

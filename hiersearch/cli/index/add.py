@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,6 +79,14 @@ def add(
             "them out.",
         ),
     ] = False,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample",
+            help="Bring label maps of another size to the index's grid, in place of leaving them "
+            "out.",
+        ),
+    ] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out ids that the index has.")
     ] = False,
@@ -89,7 +97,7 @@ def add(
         bool, typer.Option("--json", help="Write only JSON to standard output.")
     ] = False,
 ) -> None:
-    """Add label maps to an index; those of another size are brought to its grid.
+    """Add label maps to an index; those of another size with --resample only.
 
     Ids are the names of the files without endings, with their folders where there are several;
     name/0, name/1, ... where a file holds several maps; name@regions for the cuts of a hierarchy.
@@ -126,7 +134,9 @@ def add(
                 strict=strict,
                 on_failure=note,
             )
-            job = Adding(index, collection, common or {}, by_id, skip_existing, report)
+            job = Adding(
+                index, collection, common or {}, by_id, skip_existing, resample, note, report
+            )
             before = len(index)
             try:
                 job.run(cuts, room)
@@ -179,6 +189,10 @@ class Adding:
     """Metadata of some."""
     skip_existing: bool
     """Whether to leave out what the index has."""
+    resample: bool
+    """Whether to bring what has another size to the index's grid."""
+    note: "Callable[[Path, Exception], None]"
+    """Takes note of a file that is left out."""
     report: Report
     """Progress bar."""
     resampled: int = 0
@@ -212,6 +226,9 @@ class Adding:
                     continue
                 tree = entry.tree
                 if tree.grid != self.index.grid:
+                    if not self.resample:
+                        self._note_size(entry, tree.grid)
+                        continue
                     tree = resampled_tree(tree, self.index.grid)
                     self.resampled += 1
                 self.index.add_hierarchy(
@@ -222,6 +239,7 @@ class Adding:
     def _prepared(self, entries: "Iterator[Loaded]") -> "Iterator[Entry]":
         from hiersearch.index.formats.entries import Entry, HierarchyEntry
         from hiersearch.index.resample import resampled
+        from hiersearch.partitions import Partition
 
         for entry in entries:
             assert not isinstance(entry, HierarchyEntry)
@@ -229,10 +247,20 @@ class Adding:
                 self.skipped += 1
             else:
                 labels = entry.labels
+                grid = labels.grid if isinstance(labels, Partition) else labels.shape
+                if grid != self.index.grid and not self.resample:
+                    self._note_size(entry, grid)
+                    continue
                 partition = resampled(labels, self.index.grid, f"label map {entry.id}")
                 self.resampled += partition is not labels
                 yield Entry(partition, entry.id, self._metadata(entry))
             self._count_one()
+
+    def _note_size(self, entry: "Loaded", shape: tuple[int, ...]) -> None:
+        """Leave out what has another size."""
+        file = str((entry.metadata or {}).get("file", entry.id))
+        message = f"{entry.id} has shape {shape}, and the index the grid {self.index.grid}"
+        self.note(Path(file), UsageError(f"{message}: --resample brings it there"))
 
     def _metadata(self, entry: "Loaded") -> dict[str, Any]:
         own = self.by_id.get(str(entry.id))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.resample import resampled
 from hiersearch.index.search.queries import IndexQuery, index_query
-from hiersearch.index.search.results import Neighbour, SearchResult, Work, id_key
+from hiersearch.index.search.results import SearchResult, SearchWork, id_key
 from hiersearch.index.search.search import Best
 from hiersearch.index.segments.layout import View
 from hiersearch.index.threads import pool
@@ -31,7 +31,7 @@ class Asked:
     """The query, prepared."""
     best: Best
     """The nearest so far."""
-    work: Work
+    work: SearchWork
     """What was done so far."""
     radius: float | None
     """Largest normalised distance that is asked for, or None."""
@@ -51,7 +51,7 @@ class Asked:
             goal = resampled(goal, frame.grid)
         prepared = index_query(goal, frame)
         best = Best(k, np.inf if radius is None else raised(radius * prepared.scale))
-        return cls(prepared, best, Work(), radius, source, begin)
+        return cls(prepared, best, SearchWork(), radius, source, begin)
 
     @classmethod
     def all_of(
@@ -81,13 +81,18 @@ class Asked:
             if within and distance <= best.radius:
                 found.append((distance, views[number].stored.id_at(row), number, row))
         found.sort(key=lambda item: (item[0], id_key(item[1])))
-        neighbours = tuple(
-            Neighbour(id, float(distance) / scale, distance, views[number].stored.metadata_at(row))
+        answer = [
+            (float(distance) / scale, distance, id, views[number].stored.metadata_at(row))
             for distance, id, number, row in found[: best.k]
-        )
+        ]
         self.work.seconds = time.perf_counter() - self.begin
-        complete = best.k is None or len(neighbours) == best.k
-        return SearchResult(neighbours, exact, complete, self.work, self.source)
+        return SearchResult.of(
+            answer,
+            exact=exact,
+            complete=best.k is None or len(answer) == best.k,
+            work=self.work,
+            resampled_from=self.source,
+        )
 
 
 def raised(radius: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hiersearch.device.choice import Work
+from hiersearch.device.choice import DeviceWork
 from hiersearch.index.search.resident import GRID_BYTES, HeldViews
 from hiersearch.index.segments.layout import View
 
@@ -22,7 +22,7 @@ BOUND_BYTES = 16
 """Bytes that are read and written there for a bound."""
 
 
-def search_work(views: Sequence[View], n_queries: int, held: HeldViews | None) -> Work:
+def search_work(views: Sequence[View], n_queries: int, held: HeldViews | None) -> DeviceWork:
     """Count what a search has to do; ``held``: what the device has already."""
     n_rows = sum(view.n_entries for view in views)
     n_runs = sum(int(view.arrays["n_runs"].sum()) for view in views)
@@ -31,4 +31,4 @@ def search_work(views: Sequence[View], n_queries: int, held: HeldViews | None) -
     cpu = n_queries * (QUERY_SECONDS + ENTRY_SECONDS * n_rows)
     sent = max(0, n_rows * n_pairs + GRID_BYTES * n_runs - kept) * DECODED / GRID_BYTES
     pairs = n_queries * (BOUND_BYTES * n_rows + SURVIVING * RUN_BYTES * n_runs)
-    return Work(cpu, sent, pairs + n_rows * n_pairs, LAUNCHES)
+    return DeviceWork(cpu, sent, pairs + n_rows * n_pairs, LAUNCHES)

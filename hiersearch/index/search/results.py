@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class Neighbour:
 
 
 @dataclass(slots=True)
-class Work:
+class SearchWork:
     """What a search had to do."""
 
     entries: int = 0
@@ -62,29 +62,87 @@ class Work:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
-    """The nearest entries, nearest first, ties by id: integers before text."""
+    """The nearest entries, nearest first, ties by id: integers before text.
 
-    neighbours: tuple[Neighbour, ...]
-    """What was found."""
+    The answer is arrays; iterating gives the same as objects.
+
+    Examples
+    --------
+    >>> result = SearchResult.of([(0.5, 4, 7, {}), (0.5, 4, "a", {})], exact=True)
+    >>> result
+    <SearchResult: 2 entries, exact; nearest 7 at 0.5>
+    >>> result.ids.tolist(), result.distances.tolist(), [one.rho for one in result]
+    ([7, 'a'], [0.5, 0.5], [4, 4])
+    """
+
+    ids: NDArray[Any]
+    """(k,) what they are called: int64 where all are integers, else objects, int or str."""
+    distances: NDArray[np.float64]
+    """(k,) ρ / M² to the query, in [0, 1); for affinities the disagreement over all weights."""
+    rho: NDArray[Any]
+    """(k,) the same before it is divided: int64 between hard partitions, where it is exact."""
+    metadata: tuple[dict[str, Any], ...]
+    """(k) the JSON object that was stored with each."""
     exact: bool
     """Whether these are certainly the nearest, with exact distances."""
     complete: bool
     """False where fewer than k entries were there to be found."""
-    work: Work
+    work: SearchWork
     """What it took."""
     resampled_from: tuple[int, ...] | None = None
     """Grid of the query where it was not the index's: it was resampled."""
+
+    @classmethod
+    def of(
+        cls,
+        found: Sequence[tuple[float, int | float, int | str, dict[str, Any]]],
+        *,
+        exact: bool,
+        complete: bool = True,
+        work: SearchWork | None = None,
+        resampled_from: tuple[int, ...] | None = None,
+    ) -> SearchResult:
+        """Make a result of (distance, ρ, id, metadata), in the order of the answer."""
+        distances, rho, ids, metadata = zip(*found, strict=True) if found else ((),) * 4
+        arrays = (_ids_of(ids), np.array(distances, np.float64), np.array(rho))
+        for array in arrays:
+            array.setflags(write=False)
+        work = SearchWork() if work is None else work
+        return cls(*arrays, tuple(metadata), exact, complete, work, resampled_from)
+
+    @property
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """The entries as objects."""
+        columns = (self.ids.tolist(), self.distances.tolist(), self.rho.tolist(), self.metadata)
+        return tuple(Neighbour(*row) for row in zip(*columns, strict=True))
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(self.neighbours)
 
     def __len__(self) -> int:
-        return len(self.neighbours)
+        return len(self.ids)
 
     def __getitem__(self, i: int) -> Neighbour:
         return self.neighbours[i]
+
+    def __repr__(self) -> str:
+        """Name how many, whether exact, and the nearest."""
+        count = "1 entry" if len(self) == 1 else f"{len(self)} entries"
+        how = "exact" if self.exact else "approximate"
+        if not len(self):
+            return f"<SearchResult: {count}, {how}>"
+        return f"<SearchResult: {count}, {how}; nearest {self[0].id!r} at {self[0].distance:.6g}>"
+
+
+def _ids_of(ids: Sequence[int | str]) -> NDArray[Any]:
+    """Return ids as an array; NumPy's own text would drop zeros at the end."""
+    if all(isinstance(one, int) for one in ids):
+        return np.array(ids, np.int64)
+    array = np.empty(len(ids), object)
+    array[:] = ids
+    return array
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hiersearch.index.bounds._search_kernels import bytes_between
 from hiersearch.index.search.proposals import FaissProposer
 from hiersearch.index.search.queries import IndexQuery, Rows
-from hiersearch.index.search.results import Work
+from hiersearch.index.search.results import SearchWork
 from hiersearch.index.segments.layout import View
 from hiersearch.index.threads import in_slices
 
@@ -125,7 +125,7 @@ class Search:
         query: IndexQuery,
         live: Mapping[int, NDArray[np.uint8]],
         best: Best,
-        work: Work,
+        work: SearchWork,
         proposer: FaissProposer | None = None,
     ) -> None:
         self.views = views

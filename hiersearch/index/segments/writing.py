@@ -32,19 +32,31 @@ LARGEST_MERGED = 2**16
 """Segments with more entries are merged only when asked for."""
 
 
-def checked_labels(labels: PartitionLike, grid: tuple[int, ...], name: str) -> Partition:
+def checked_labels(
+    labels: PartitionLike, grid: tuple[int, ...], name: str, resample: bool
+) -> Partition:
     """Return a hard partition on the grid, under no measure of its own."""
     partition = as_hard(labels, name)
     # Values ascend.
     if (largest := int(partition.label_values[-1])) >= 2**63:
         raise ValueError(f"{name} must hold labels below 2**63, got {largest}")
     if partition.grid != grid:
+        if not resample:
+            raise ValueError(other_grid(name, partition.grid, grid))
         partition = resampled(under(partition, None), grid, name)
     return partition
 
 
+def other_grid(name: str, found: tuple[int, ...], grid: tuple[int, ...]) -> str:
+    """Say that something lies on another grid, and the way out."""
+    return (
+        f"{name} must lie on the grid {grid} of the index, got {found}: say resample=True to have "
+        "it brought there"
+    )
+
+
 def batches(
-    entries: Iterable[Entry | PartitionLike], grid: tuple[int, ...], memory: int
+    entries: Iterable[Entry | PartitionLike], grid: tuple[int, ...], memory: int, resample: bool
 ) -> Iterator[list[Entry]]:
     """Group entries so that each group, with what is made of it, takes about ``memory`` bytes."""
     group: list[Entry] = []
@@ -52,7 +64,7 @@ def batches(
     for i, given in enumerate(entries):
         entry = given if isinstance(given, Entry) else Entry(given)  # type: ignore[arg-type]
         name = f"entries[{i}]" if entry.id is None else f"entry {entry.id!r}"
-        partition = checked_labels(entry.labels, grid, name)
+        partition = checked_labels(entry.labels, grid, name, resample)
         group.append(Entry(partition, entry.id, entry.metadata))
         # Runs and labels as they wait; codes, tiles and masses as they are written, twice.
         size += 10 * partition.n_runs + 32 * partition.n_regions + 5000

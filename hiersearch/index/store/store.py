@@ -200,6 +200,11 @@ class Store:
         return self._state.next_id
 
     @property
+    def closed(self) -> bool:
+        """Whether its files were let go of."""
+        return self._closed
+
+    @property
     def writable(self) -> bool:
         """Whether the store was opened for writing, by this process."""
         return self._lock is not None and self._is_ours and not self._closed
