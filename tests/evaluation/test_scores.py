@@ -55,7 +55,7 @@ def test_pixels_that_are_ignored_do_not_count(pair):
     cut = found[kept][None], truth[kept][None]
     assert class_iou(found, truth, ignore=1).mean == pytest.approx(class_iou(*cut).mean)
     for score in (adapted_rand_error, variation_of_information, foreground_ari):
-        whole, part = score(found, truth, ignore=1), score(*cut)
+        whole, part = score(found=found, truth=truth, ignore=1), score(found=cut[0], truth=cut[1])
         assert whole == pytest.approx(part, nan_ok=True)
 
 
@@ -152,11 +152,11 @@ def test_splits_and_merges_are_told_apart():
 @pytest.mark.parametrize("score", SCORES)
 def test_maps_must_be_integers_on_one_grid(score):
     with pytest.raises(ValueError, match=r"found and truth must share one grid, got \(1, 2\)"):
-        score([[1, 2]], [[1, 2, 3]])
+        score(found=[[1, 2]], truth=[[1, 2, 3]])
     with pytest.raises(TypeError, match="found must be a label map of integer type"):
-        score([[0.5, 1]], [[1, 2]])
+        score(found=[[0.5, 1]], truth=[[1, 2]])
     with pytest.raises(ValueError, match="truth must be 2-D"):
-        score([[1, 2]], [1, 2])
+        score(found=[[1, 2]], truth=[1, 2])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,9 @@ def test_partitions_are_scored_by_the_labels_that_they_came_from():
     found = np.array([[7, 7, 7, -1, 9, 9]])
     as_partitions = Partition.from_labels(found), Partition.from_labels(truth)
     for score in (average_precision, adapted_rand_error, foreground_ari):
-        assert score(*as_partitions, ignore=-1) == score(found, truth, ignore=-1)
+        guess, goal = as_partitions
+        expected = score(found=found, truth=truth, ignore=-1)
+        assert score(found=guess, truth=goal, ignore=-1) == expected
 
 
 def test_more_classes_than_a_matrix_has_room_for_are_refused():
@@ -205,7 +207,7 @@ def test_labels_of_every_type_are_compared_as_numbers(dtype, ignore):
         adapted_rand_error,
         variation_of_information,
     ):
-        got = score(found.astype(dtype), truth.astype(dtype), ignore=ignore)
-        expected = score(found, truth, ignore=ignore)
+        got = score(found=found.astype(dtype), truth=truth.astype(dtype), ignore=ignore)
+        expected = score(found=found, truth=truth, ignore=ignore)
         got, expected = (getattr(value, "of_classes", value) for value in (got, expected))
         np.testing.assert_array_equal(got, expected)

@@ -329,7 +329,7 @@ def test_files_that_do_not_say_need_an_activation(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "its format has version 2, and this package reads 1"),
+        ({"version": 1}, "its format has version 1, and this package reads 2"),
         ({"version": None}, "its format has version None"),
         ({"reading": "regions"}, "it does not say what its channels are"),
         ({"names": 3}, "it does not say what its channels are"),

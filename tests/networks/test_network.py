@@ -264,7 +264,7 @@ def test_one_channel_of_two_classes_is_the_probability_of_the_second(reading):
     found = network(IMAGE)
     np.testing.assert_allclose(found[1], 1 / (1 + np.exp(-logits[0])), rtol=1e-5)
     np.testing.assert_allclose(found.sum(0), 1, rtol=1e-6)
-    assert network.target(found).grid == (6, 7)
+    assert network.predict(IMAGE).partition().grid == (6, 7)
     edges = Network("n", lambda _: logits, "sigmoid", reading="boundaries")
     assert edges(IMAGE).shape == Network("n", lambda _: logits, "sigmoid")(IMAGE).shape == (1, 6, 7)
 

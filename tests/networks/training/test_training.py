@@ -310,7 +310,7 @@ def test_training_works_in_a_thread_of_its_own():
         ({"widths": (4, 8)}, r"widths \[4, 6\], and not \[4, 8\]"),
         ({"seed": 3}, "seed 0, and not 3"),
         ({"steps": 9}, "steps 4, and not 9"),
-        ({"reading": "objects"}, "reading 'classes', and not 'background"),
+        ({"reading": "objects"}, "reading 'classes', and not 'objects'"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, changes, message):
