@@ -1,15 +1,32 @@
 """Indices of format 1 are read by every later version, and by whoever follows docs/format.md."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hiersearch import Partition
+from hiersearch.index.bounds.packing import Frame, run_code
+from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
-from tests.index import format_1, independent_reader
-from tests.index.small_collections import brute_force, pairs_of
+from hiersearch.index.segments.columns import PARTITION_COLUMNS
+from hiersearch.index.segments.settings import settings_of
+from hiersearch.index.segments.writing import segment_arrays
+from hiersearch.index.store.columns import STORE_COLUMNS, chunks_of
+from hiersearch.index.store.store import Store
+from tests.index import format_1, independent_bounds, independent_reader
+from tests.index.small_collections import (
+    GRIDS,
+    brute_force,
+    made,
+    pairs_of,
+    random_collection,
+    random_measure,
+)
 
 NAMES = tuple(format_1.CONTENTS)
+PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text("utf-8")
 
 
 def copied(folder, target):
@@ -115,3 +132,124 @@ def test_a_reader_written_from_the_description_reads_every_entry(age, name, cont
     for id, (labels, metadata) in entries.items():
         assert np.array_equal(labels, content.labels[id]), id
         assert metadata == content.metadata[id]
+
+
+def assert_as_described(folder, grid, measure):
+    """Assert that all that segments keep beside their label maps follows from these."""
+    weights = np.ones(grid) if measure is None else measure
+    unit = independent_bounds.pair_unit(weights, independent_bounds.tiles_of(grid)[1], 24)
+    for file in sorted(folder.glob("segments/*.seg")):
+        arrays, facts = independent_reader.read_segment(file.read_bytes())
+        maps = [independent_reader.labels_at(arrays, i, grid) for i in range(facts["entries"])]
+        for row, labels in enumerate(maps):
+            expected = independent_bounds.bounds_of(labels, measure)
+            masses = independent_reader.piece(arrays, "mass_ends", "masses", row).tobytes()
+            assert masses == expected.pop("masses"), row
+            for array, value in expected.items():
+                assert np.array_equal(arrays[array][row], value), (array, row)
+        assert_blocks_as_described(arrays, maps, measure, unit)
+
+
+def assert_blocks_as_described(arrays, maps, measure, unit):
+    begin = 0
+    for block, (end, pivot) in enumerate(
+        zip(arrays["block_ends"], arrays["block_pivots"], strict=True)
+    ):
+        members = np.arange(begin, end)
+        assert pivot in members
+        assert (arrays["tree"][members] == arrays["tree"][pivot]).all()
+        for row in members:
+            distance = independent_bounds.rho(maps[row], maps[pivot], measure)
+            assert arrays["ring"][row] == distance
+        radius = independent_bounds.block_radius(
+            arrays["middle"], arrays["middle_errors"], members, pivot, unit
+        )
+        assert arrays["block_radii"][block] == radius
+        begin = end
+    assert begin == len(maps)
+
+
+@pytest.mark.parametrize("age", ["kept", "fresh"])
+def test_what_searches_go_by_is_what_the_description_says(age, name, content, fresh):
+    folder = (format_1.KEPT if age == "kept" else fresh) / name
+    assert_as_described(folder, content.grid, content.measure)
+
+
+@pytest.mark.parametrize("measure", ["none", "integer", "zeros"])
+@pytest.mark.parametrize("grid", [*GRIDS, (40, 37)])
+def test_any_grid_and_measure_is_written_as_described(grid, measure, tmp_path):
+    rng = np.random.default_rng(3)
+    weights = random_measure(rng, measure, grid)
+    maps = random_collection(rng, grid, 20)
+    made(tmp_path / "index", maps, weights).close()
+    assert_as_described(tmp_path / "index", grid, weights)
+    _, _, entries = independent_reader.read(tmp_path / "index")
+    assert all(np.array_equal(entries[id][0], labels) for id, labels in enumerate(maps))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ids_are_found_by_the_hashes_that_the_description_gives(number):
+    file = format_1.KEPT / "plain" / "segments" / f"{number:08d}.seg"
+    arrays, facts = independent_reader.read_segment(file.read_bytes())
+    ids = [independent_reader.id_at(arrays, row) for row in range(facts["entries"])]
+    hashes = [independent_reader.id_hash(id) for id in ids]
+    assert arrays["store/id_hashes"].tolist() == sorted(hashes)
+    assert [hashes[place] for place in arrays["store/id_places"]] == sorted(hashes)
+
+
+# --- what a later writer may add ----------------------------------------------------------------
+
+
+def test_arrays_facts_and_settings_that_are_not_known_are_passed_over(tmp_path):
+    grid = (5, 7)
+    maps = random_collection(np.random.default_rng(1), grid, 6)
+    entries = [Entry(Partition.from_labels(labels), i, {}) for i, labels in enumerate(maps)]
+    frame = Frame(grid, None)
+    with Store.create(tmp_path / "index", {**settings_of(grid, None), "later": [1]}) as store:
+        arrays, order = segment_arrays(frame, entries)
+        later = {"a/later/array": np.arange(12.0).reshape(3, 4), **arrays}
+        ids = order.tolist()
+        store.append(ids, [{}] * len(ids), later, chunk_bytes=chunks_of(PARTITION_COLUMNS))
+    with PartitionIndex.open(tmp_path / "index", "r+") as index:
+        assert index.verify(deep=True) == []
+        assert all(np.array_equal(index.get(id), labels) for id, labels in enumerate(maps))
+        index.remove(0)
+        index.compact()
+        assert index.verify(deep=True) == []
+        assert set(index.ids()) == set(range(1, len(maps)))
+
+
+# --- what docs/format.md says ------------------------------------------------------------------
+
+
+def test_the_example_of_the_run_code_is_the_code():
+    labels = np.array(
+        [
+            [5, 5, 5, 9, 9, 9, 9, 9],
+            [5, 5, 9, 9, 9, 5, 5, 5],
+            [5, 5, 9, 9, 9, 5, 5, 5],
+            [7, 7, 7, 7, 5, 5, 5, 5],
+        ]
+    )
+    rows = re.findall(r"^    ((?:\d ){7}\d) +([01 ]+)$", PAGE, re.MULTILINE)
+    assert [shown.split() for shown, _ in rows] == labels.astype(str).tolist()
+    bits = "".join(coded.replace(" ", "") for _, coded in rows)
+    bits += "0" * (-len(bits) % 8)
+    partition = Partition.from_labels(labels)
+    code, order = run_code(partition)
+    assert f"\n    {code.tobytes().hex(' ')}\n" in PAGE
+    assert "".join(map(str, np.unpackbits(code, bitorder="little"))) == bits
+    assert f"`n_runs` {partition.n_runs}, `n_regions` {partition.n_regions}" in PAGE
+    values = ", ".join(map(str, partition.label_values[order]))
+    assert f"`values` {values}." in PAGE
+    numbers, n_runs = independent_reader.decoded(code, partition.n_regions, labels.shape)
+    assert np.array_equal(partition.label_values[order][numbers], labels)
+    assert n_runs == partition.n_runs
+
+
+def test_every_array_is_described_with_its_types():
+    described = dict(re.findall(r"^\| `([a-z_/]+)` \| `([^`]+)` \|", PAGE, re.MULTILINE))
+    types = {name: tuple(one.replace("\\", "").split()) for name, one in described.items()}
+    assert types == {one.name: one.dtypes for one in (*STORE_COLUMNS, *PARTITION_COLUMNS)}
+    kept = format_1.KEPT / "plain" / "segments" / "00000001.seg"
+    assert set(independent_reader.read_segment(kept.read_bytes())[0]) == set(types)
