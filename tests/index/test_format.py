@@ -1,6 +1,8 @@
 """Indices of format 1 are read by every later version, and by whoever follows docs/format.md."""
 
+import hashlib
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,11 @@ from tests.index.small_collections import (
 )
 
 NAMES = tuple(format_1.CONTENTS)
+DIGESTS = {
+    "plain": "1c8d84efce397ac22e92ccfcd22744c7a9ad61bf6fce7bbabec8cab3984fd298",
+    "measured": "4eed9873b416238dc116ad22eedec5a6f7da2917b0d498a6ddacb83f2ca20fda",
+}
+"""SHA-256 of the files of each index, in the order of their names."""
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text("utf-8")
 
 
@@ -71,6 +78,12 @@ def test_all_that_belongs_to_a_kept_index_is_in_its_folder(name, content):
     found = {str(f.relative_to(format_1.KEPT / name)) for f in (format_1.KEPT / name).rglob("*.*")}
     segments = {str(Path("segments", f"{i + 1:08d}.seg")) for i in range(content.n_segments)}
     assert found == {"catalogue.sqlite", "catalogue.crc", *segments}
+
+
+def test_a_kept_index_is_what_was_written_once(name):
+    files = sorted(file for file in (format_1.KEPT / name).rglob("*") if file.is_file())
+    found = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    assert found == DIGESTS[name]
 
 
 def test_every_entry_of_a_kept_index_comes_back(kept, content):
@@ -210,6 +223,9 @@ def test_arrays_facts_and_settings_that_are_not_known_are_passed_over(tmp_path):
         later = {"a/later/array": np.arange(12.0).reshape(3, 4), **arrays}
         ids = order.tolist()
         store.append(ids, [{}] * len(ids), later, chunk_bytes=chunks_of(PARTITION_COLUMNS))
+        segment = store.segments[0]
+        assert "a/later/array" in segment.data.names
+        assert segment.data.facts["settings"]["later"] == [1]
     with PartitionIndex.open(tmp_path / "index", "r+") as index:
         assert index.verify(deep=True) == []
         assert all(np.array_equal(index.get(id), labels) for id, labels in enumerate(maps))
@@ -217,6 +233,27 @@ def test_arrays_facts_and_settings_that_are_not_known_are_passed_over(tmp_path):
         index.compact()
         assert index.verify(deep=True) == []
         assert set(index.ids()) == set(range(1, len(maps)))
+
+
+def test_order_of_arrays_sizes_of_chunks_and_reserved_bytes_say_nothing(tmp_path):
+    grid = (5, 7)
+    maps = random_collection(np.random.default_rng(2), grid, 6)
+    entries = [Entry(Partition.from_labels(labels), i, {}) for i, labels in enumerate(maps)]
+    with Store.create(tmp_path / "index", settings_of(grid, None)) as store:
+        arrays, order = segment_arrays(Frame(grid, None), entries)
+        ids = order.tolist()
+        turned = dict(reversed(arrays.items()))
+        store.append(ids, [{}] * len(ids), turned, chunk_bytes=dict.fromkeys(arrays, 77))
+    path = tmp_path / "index" / "segments" / "00000001.seg"
+    data = bytearray(path.read_bytes())
+    data[12:16], data[48:56] = b"\x01\x02\x03\x04", b"reserved"
+    data[60:64] = zlib.crc32(data[:60]).to_bytes(4, "little")
+    path.write_bytes(data)
+    with PartitionIndex.open(tmp_path / "index") as index:
+        assert index.verify(deep=True) == []
+        assert all(np.array_equal(index.get(id), labels) for id, labels in enumerate(maps))
+    _, _, found = independent_reader.read(tmp_path / "index")
+    assert all(np.array_equal(found[id][0], labels) for id, labels in enumerate(maps))
 
 
 # --- what docs/format.md says ------------------------------------------------------------------
@@ -245,6 +282,13 @@ def test_the_example_of_the_run_code_is_the_code():
     numbers, n_runs = independent_reader.decoded(code, partition.n_regions, labels.shape)
     assert np.array_equal(partition.label_values[order][numbers], labels)
     assert n_runs == partition.n_runs
+
+
+def test_the_example_of_a_rows_hash_is_what_is_hashed():
+    message = re.search(r"hashes\n?\s*`(factsstr:[^`]+)`", PAGE)[1]
+    hashed = hashlib.blake2b(message.encode(), digest_size=8).digest()
+    row = ("generation", 3)
+    assert int.from_bytes(hashed, "little") == independent_reader.row_hash("facts", row)
 
 
 def test_every_array_is_described_with_its_types():
