@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hiersearch import Partition
+from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.index.bounds.packing import Frame, run_code
 from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
@@ -24,6 +25,7 @@ from tests.index.small_collections import (
     made,
     pairs_of,
     random_collection,
+    random_labels,
     random_measure,
 )
 
@@ -198,6 +200,30 @@ def test_any_grid_and_measure_is_written_as_described(grid, measure, tmp_path):
     assert_as_described(tmp_path / "index", grid, weights)
     _, _, entries = independent_reader.read(tmp_path / "index")
     assert all(np.array_equal(entries[id][0], labels) for id, labels in enumerate(maps))
+
+
+def test_hierarchies_that_were_merged_into_one_segment_are_read(tmp_path):
+    rng = np.random.default_rng(4)
+    grid = (6, 9)
+    maps = random_collection(rng, grid, 5)
+    expected = dict(enumerate(maps))
+    with made(tmp_path / "index", maps) as index:
+        for name in ("one", "two", "three"):
+            image, cells = rng.integers(0, 9, grid), random_labels(rng, grid, 12)
+            tree = build_hierarchy(image, superpixels=cells, linkage="mean-colour")
+            # Some merges are lower than those inside of them.
+            assert not tree.is_increasing
+            for id in index.add_hierarchy(tree, name):
+                altitude = index.metadata(id)["altitude"]
+                expected[id] = tree.labels_of(tree.horizontal_cut(altitude))
+        index.remove_many([0, "one@1"])
+        index.compact()
+        del expected[0], expected["one@1"]
+    _, _, entries = independent_reader.read(tmp_path / "index")
+    assert set(entries) == set(expected)
+    for id, labels in expected.items():
+        assert np.array_equal(entries[id][0], labels), id
+    assert_as_described(tmp_path / "index", grid, None)
 
 
 @pytest.mark.parametrize("number", [1, 2])
