@@ -40,7 +40,7 @@ from hiersearch.index.store.conditions import Condition, selected
 from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import StoredSegment, find_many
 from hiersearch.index.store.store import Store
-from hiersearch.metric.queries import PartitionLike, as_hard
+from hiersearch.partitions.inputs import PartitionLike, as_hard
 from hiersearch.partitions.partition import Partition, as_measure
 
 Id = int | str

@@ -11,15 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
-
-
-@compiled
-def sum_of_squares(values: NDArray[Any]) -> Any:
-    """Sum of squares, in the type of ``values``."""
-    total = values[0] * values[0]
-    for i in range(1, values.size):
-        total += values[i] * values[i]
-    return total
+from hiersearch.partitions._kernels import sum_of_squares
 
 
 @compiled

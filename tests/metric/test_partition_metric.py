@@ -391,7 +391,7 @@ def test_a_device_that_is_not_there_is_refused():
 def test_floating_label_maps_are_refused_with_the_way_out():
     values = np.full((2, 3, 4), 0.5)
     for function in (distance, jaccard_distance, comembership_distance, contingency_table):
-        with pytest.raises(TypeError, match=r"b must be a Partition, .*from_regions\(\.\.\.\)"):
+        with pytest.raises(TypeError, match=r"b must be a Partition, .*SoftOutput\(b, reading\)"):
             function(np.zeros((3, 4), int), values)
     with pytest.raises(TypeError, match=r"candidates\[1\] must be a Partition"):
         distances(np.zeros((3, 4), int), [np.zeros((3, 4), int), values])

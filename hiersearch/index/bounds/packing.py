@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from hiersearch.index.bounds import _codec_kernels, _pack_kernels, _tile_kernels
 from hiersearch.index.bounds.tiling import Tiling, tiling_of
 from hiersearch.metric._kernels import prefix_sums
-from hiersearch.metric.queries import square_sum
 from hiersearch.partitions.partition import Measure, Partition
+from hiersearch.partitions.runs import square_sum
 
 PADDING = 8
 """Bytes that a decoder may read behind the last code."""

@@ -16,7 +16,7 @@ from hiersearch.index.search.results import Neighbour, SearchResult, Work, id_ke
 from hiersearch.index.search.search import Best
 from hiersearch.index.segments.layout import View
 from hiersearch.index.threads import pool
-from hiersearch.metric.queries import PartitionLike, as_partition
+from hiersearch.partitions.inputs import PartitionLike, as_partition
 
 Live = Mapping[int, NDArray[np.uint8]]
 """For a view's number, 1 for rows that may be answers; missing: all may."""

@@ -15,7 +15,7 @@ from hiersearch.index.segments.layout import LARGEST_TABLE, View, unsound_bytes
 from hiersearch.index.store.ids import Id
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery
-from hiersearch.metric.run_arrays import RunArrays
+from hiersearch.partitions.runs import RunArrays
 
 Numbers = NDArray[np.int64]
 

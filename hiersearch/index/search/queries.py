@@ -15,8 +15,10 @@ from hiersearch.index.bounds.packing import COARSE, FINEST, MIDDLE, Frame, Masse
 from hiersearch.index.bounds.soft_masses import channel_masses
 from hiersearch.index.segments.layout import View, overlaps_with, unsound_bytes
 from hiersearch.index.threads import in_slices
-from hiersearch.metric.queries import Query, prepared_query, square_sum, under
+from hiersearch.metric.queries import Query, prepared_query
+from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.runs import square_sum
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 BLOCKS_A_THREAD = 2**14

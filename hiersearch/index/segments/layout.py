@@ -32,8 +32,8 @@ from hiersearch.index.store.segment import Segment
 from hiersearch.index.store.snapshot import StoredSegment
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery
-from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.runs import RunArrays
 
 CHUNKS = chunks_of(PARTITION_COLUMNS)
 """Bytes under one checksum where arrays are read piecewise; elsewhere the store's default."""

@@ -22,7 +22,8 @@ from hiersearch.index.store.batch import FIRST_BEYOND, NO_IDS_LEFT
 from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import Place, StoredSegment
 from hiersearch.index.store.store import Store
-from hiersearch.metric.queries import PartitionLike, as_hard, under
+from hiersearch.partitions.inputs import PartitionLike, as_hard
+from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.partition import Partition
 
 Id = int | str
