@@ -33,9 +33,9 @@ from hiersearch.index.search.results import DuplicateGroup, Pair, SearchResult, 
 from hiersearch.index.search.search import Search
 from hiersearch.index.segments import repairing, writing
 from hiersearch.index.segments.columns import kind_of
-from hiersearch.index.segments.layout import View
 from hiersearch.index.segments.repairing import Repair
 from hiersearch.index.segments.settings import frame_of, settings_of
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.conditions import Condition, selected
 from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import StoredSegment, find_many

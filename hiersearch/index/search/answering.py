@@ -14,7 +14,7 @@ from hiersearch.index.resample import resampled
 from hiersearch.index.search.queries import IndexQuery, index_query
 from hiersearch.index.search.results import Neighbour, SearchResult, Work, id_key
 from hiersearch.index.search.search import Best
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import pool
 from hiersearch.partitions.inputs import PartitionLike, as_partition
 

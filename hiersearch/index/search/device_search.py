@@ -38,7 +38,7 @@ from hiersearch.index.search.proposals import FaissProposer
 from hiersearch.index.search.queries import HardQuery, SoftQuery
 from hiersearch.index.search.resident import HeldViews, stretches
 from hiersearch.index.search.search import Search
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import CORES, pool
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Memberships

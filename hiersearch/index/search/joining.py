@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hiersearch.index.bounds.packing import COARSE, MIDDLE
 from hiersearch.index.search._join_kernels import JoinSide, close_rows
 from hiersearch.index.search.pair_distances import Entries, Numbers
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import CORES, pool
 
 BLOCKS_AT_ONCE = 64

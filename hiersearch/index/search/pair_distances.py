@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.search._join_kernels import pair_overlaps
-from hiersearch.index.segments.layout import LARGEST_TABLE, View, unsound_bytes
+from hiersearch.index.segments.decoding import LARGEST_TABLE, unsound_bytes
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.ids import Id
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import HardQuery

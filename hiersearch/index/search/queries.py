@@ -13,7 +13,8 @@ from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.bounds import _overlap_kernels, _search_kernels
 from hiersearch.index.bounds.packing import COARSE, FINEST, MIDDLE, Frame, Masses, tile_codes
 from hiersearch.index.bounds.soft_masses import channel_masses
-from hiersearch.index.segments.layout import View, overlaps_with, unsound_bytes
+from hiersearch.index.segments.decoding import overlaps_with, unsound_bytes
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import in_slices
 from hiersearch.metric.queries import Query, prepared_query
 from hiersearch.partitions.one_measure import under

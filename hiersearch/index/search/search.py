@@ -25,7 +25,7 @@ from hiersearch.index.bounds._search_kernels import bytes_between
 from hiersearch.index.search.proposals import FaissProposer
 from hiersearch.index.search.queries import IndexQuery, Rows
 from hiersearch.index.search.results import Work
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import in_slices
 
 PROPOSING_BLOCKS = 6

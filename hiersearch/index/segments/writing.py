@@ -17,7 +17,9 @@ from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.bounds.packing import Frame, Packed, packed
 from hiersearch.index.formats.entries import Entry
 from hiersearch.index.resample import resampled
-from hiersearch.index.segments.layout import CHUNKS, Cuts, View, arranged
+from hiersearch.index.segments.arranging import Cuts, arranged
+from hiersearch.index.segments.columns import CHUNKS
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.batch import FIRST_BEYOND, NO_IDS_LEFT
 from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import Place, StoredSegment
