@@ -77,14 +77,15 @@ class Asked:
         """Return what was found, nearest first, ties by id."""
         found = []
         scale, best, radius = self.query.scale, self.best, self.radius
-        for distance, (number, row) in zip(best.distances, best.places, strict=True):
+        for distance, entry in zip(best.distances, best.found, strict=True):
             within = radius is None or float(distance) / scale <= radius
             if within and distance <= best.radius:
-                found.append((distance, views[number].stored.id_at(row), number, row))
+                segment = views[entry.view].stored
+                found.append((distance, segment.id_at(entry.row), segment, entry.row))
         found.sort(key=lambda item: (item[0], id_key(item[1])))
         neighbours = tuple(
-            Neighbour(id, float(distance) / scale, distance, views[number].stored.metadata_at(row))
-            for distance, id, number, row in found[: best.k]
+            Neighbour(id, float(distance) / scale, distance, segment.metadata_at(row))
+            for distance, id, segment, row in found[: best.k]
         )
         self.work.seconds = time.perf_counter() - self.begin
         complete = best.k is None or len(neighbours) == best.k
