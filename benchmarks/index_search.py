@@ -240,14 +240,15 @@ def _peers(entries, asked) -> Table:
 
 def _tile_vectors(partitions):
     """Pair sums of the middle level as float32 vectors, whose L1 distance is below ρ."""
+    from hiersearch.index.bounds._tile_kernels import coarser_masses, pair_sums
     from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame
     from hiersearch.index.search.queries import _triangle
 
     frame = Frame(GRID, None)
     vectors = []
     for partition in partitions:
-        masses = frame.masses(partition).coarser(4 ** (FINEST - MIDDLE))
-        pairs = _triangle(masses.pair_sums())
+        masses = coarser_masses(frame.masses(partition), 4 ** (FINEST - MIDDLE))
+        pairs = _triangle(pair_sums(masses))
         pairs[frame.tiling.count(MIDDLE) :] *= 2
         vectors.append(pairs)
     return np.array(vectors, np.float32)

@@ -213,10 +213,7 @@ def _soft_overlaps(
     assert query.prefix is not None
     _kernels.dense_overlap_square_sums(
         query.prefix,
-        runs.starts,
-        runs.labels,
-        runs.ends,
-        runs.n_regions,
+        _kernels.ManyRuns(runs.starts, runs.labels, runs.ends, runs.n_regions),
         first,
         last,
         np.empty((int(runs.n_regions[first:last].max()), query.query.n_channels)),
@@ -236,13 +233,8 @@ def _hard_overlaps(
             out[i] = query.overlap(runs.partition(i))
         return
     _kernels.overlap_square_sums(
-        query.query.run_starts,
-        query.query.run_labels,
-        query.query.n_regions,
-        runs.starts,
-        runs.labels,
-        runs.ends,
-        runs.n_regions,
+        _kernels.RunList(query.query.run_starts, query.query.run_labels, query.query.n_regions),
+        _kernels.ManyRuns(runs.starts, runs.labels, runs.ends, runs.n_regions),
         first,
         last,
         query.query.n_pixels,

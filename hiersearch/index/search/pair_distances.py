@@ -15,6 +15,7 @@ from hiersearch.index.segments.decoding import LARGEST_TABLE, unsound_bytes
 from hiersearch.index.segments.view import View
 from hiersearch.index.store.ids import Id
 from hiersearch.index.threads import in_slices
+from hiersearch.metric._kernels import ManyRuns
 from hiersearch.metric.queries import HardQuery
 from hiersearch.partitions.runs import RunArrays
 
@@ -134,10 +135,7 @@ class Entries:
             some = tabled[part]
             found = np.empty(some.size, out.dtype)
             pair_overlaps(
-                runs.starts,
-                runs.labels,
-                runs.ends,
-                runs.n_regions,
+                ManyRuns(runs.starts, runs.labels, runs.ends, runs.n_regions),
                 a[some],
                 b[some],
                 frame.prefix.size - 1,

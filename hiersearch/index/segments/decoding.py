@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from hiersearch.errors import Damage, DamageError
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.index.bounds._search_kernels import decode_rows, exact_overlaps
+from hiersearch.index.bounds._search_kernels import RunCodes, decode_rows, exact_overlaps
 from hiersearch.index.bounds.packing import Frame, decoded
 from hiersearch.index.threads import in_slices
+from hiersearch.metric._kernels import RunList
 from hiersearch.metric.queries import HardQuery
 from hiersearch.partitions.partition import Partition
 
@@ -21,6 +22,18 @@ LARGEST_TABLE = 2**19
 ROWS_A_THREAD = 256
 """Rows to decode that are worth a thread."""
 _UNWRITTEN = "a segment that is being written"
+
+
+def codes_of(frame: Frame, arrays: Mapping[str, NDArray[Any]]) -> RunCodes:
+    """Return the run code of a segment's entries as compiled functions take it."""
+    return RunCodes(
+        arrays["code"],
+        arrays["code_ends"],
+        arrays["n_runs"],
+        arrays["n_regions"],
+        frame.rows,
+        frame.width,
+    )
 
 
 def overlaps_with(
@@ -46,16 +59,9 @@ def overlaps_with(
         return out
     weighted = frame.measure is not None
     unsound = exact_overlaps(
-        arrays["code"],
-        arrays["code_ends"],
-        arrays["n_runs"],
-        arrays["n_regions"],
+        codes_of(frame, arrays),
         rows,
-        frame.rows,
-        frame.width,
-        query.run_starts,
-        query.run_labels,
-        query.n_regions,
+        RunList(query.run_starts, query.run_labels, query.n_regions),
         frame.prefix if weighted else None,
         np.empty(int(cells.max()), frame.prefix.dtype if weighted else np.int32),
         out,
@@ -97,20 +103,10 @@ def decoded_runs(
         If the code of a row means nothing.
     """
     starts, labels = np.zeros(n_runs, np.int32), np.zeros(n_runs, np.int32)
+    codes = codes_of(frame, arrays)
 
     def decode(part: slice) -> int:
-        return decode_rows(
-            arrays["code"],
-            arrays["code_ends"],
-            arrays["n_runs"],
-            arrays["n_regions"],
-            rows[part],
-            begins[part],
-            frame.rows,
-            frame.width,
-            starts,
-            labels,
-        )
+        return decode_rows(codes, rows[part], begins[part], starts, labels)
 
     bad = max(in_slices(decode, rows.size, ROWS_A_THREAD))
     if bad >= 0:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.hierarchy.tree import MergeTree
+from hiersearch.index.bounds._overlap_kernels import StoredMasses
+from hiersearch.index.bounds._search_kernels import EntryTiles, Pivots
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.segments.columns import PARTITION_COLUMNS, known_of
 from hiersearch.index.segments.decoding import decoded_runs, decoded_tree, numbered_partition
@@ -39,6 +41,12 @@ class View:
     """(n + 1,) where each entry's labels begin."""
     block_of: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     """(n,) block of each row."""
+    pivots: Pivots = field(init=False)
+    """What bounds of blocks are made of."""
+    tiles: EntryTiles = field(init=False)
+    """What tile bounds of rows are made of."""
+    masses: StoredMasses = field(init=False)
+    """What overlap bounds of rows are made of."""
     checked: NDArray[np.bool_] = field(init=False)
     """(n,) rows whose code was compared with its checksums."""
     trees: OrderedDict[int, MergeTree] = field(default_factory=OrderedDict)
@@ -71,10 +79,15 @@ class View:
         view.value_begins = np.concatenate(
             [[0], np.cumsum(view.arrays["n_regions"], dtype=np.int64)]
         )
-        pivots = view.arrays["block_pivots"]
+        arrays, pivots = view.arrays, view.arrays["block_pivots"]
         # Side by side, since every search reads all of them.
-        view.arrays["pivot_middle"] = view.arrays["middle"][pivots]
-        view.arrays["pivot_errors"] = view.arrays["middle_errors"][pivots]
+        view.pivots = Pivots(
+            arrays["middle"][pivots], arrays["middle_errors"][pivots], arrays["block_radii"]
+        )
+        view.tiles = EntryTiles(*(arrays[name] for name in EntryTiles._fields))
+        view.masses = StoredMasses(
+            arrays["masses"], arrays["mass_ends"], arrays["n_regions"], arrays["squares"]
+        )
         counts = np.diff(view.arrays["block_ends"], prepend=0)
         view.block_of = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
         return view

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hiersearch import Partition, distance
+from hiersearch.index.bounds._tile_kernels import coarser_masses, pair_sums
 from hiersearch.index.bounds.packing import COARSE, MIDDLE, Frame, packed
 from hiersearch.index.segments.arranging import Cuts, arranged
 from hiersearch.partitions.partition import as_measure
@@ -42,7 +43,7 @@ def test_members_lie_within_the_radius_of_their_block_by_their_tiles():
     rng = np.random.default_rng(1)
     frame, arrays, maps = arranged_maps(random_collection(rng, GRID, 30))
     partitions = [Partition.from_labels(labels) for labels in maps]
-    sums = [frame.masses(p).coarser(16).pair_sums() for p in partitions]
+    sums = [pair_sums(coarser_masses(frame.masses(p), 16)) for p in partitions]
     begin = 0
     for end, pivot, radius in zip(
         arrays["block_ends"], arrays["block_pivots"], arrays["block_radii"], strict=True
