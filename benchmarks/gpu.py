@@ -140,8 +140,8 @@ def _distances(device: str, bandwidth: float) -> Table:
     from hiersearch.device.choice import resolved
     from hiersearch.device.distances import pair_distances
     from hiersearch.device.runs import GridRuns, RegionRuns, device_queries, rounding
+    from hiersearch.metric import RunArrays, run_distances
     from hiersearch.metric.queries import prepared_query
-    from hiersearch.metric.run_arrays import RunArrays
     from hiersearch.partitions import Partition
 
     place = resolved(device)
@@ -185,9 +185,9 @@ def _distances(device: str, bandwidth: float) -> Table:
         on_cpu = seconds(lambda many=many, q=ready: many._raw_on_cpu(q, 2), "cpu", 3) / bases
         stored = RunArrays.of(parts * min(20, wanted // bases))
         streamed = seconds(
-            lambda stored=stored, soft=soft: stored.distances(soft, device=device), device, 3
+            lambda stored=stored, soft=soft: run_distances(soft, stored, device=device), device, 3
         )
-        expected = many.distances(soft, normalized=False)
+        expected = run_distances(soft, many, normalized=False)
         apart = np.abs(ours()[:bases].cpu().numpy() - expected).max() / soft.total**2
         allowed = rounding(soft.n_pixels, int(many.n_regions.max()), CHANNELS)
         assert apart <= allowed
@@ -325,7 +325,7 @@ def _algorithms(device: str) -> Table:
     from hiersearch.device.choice import resolved
     from hiersearch.device.runs import GridRuns, RegionRuns, device_queries
     from hiersearch.device.soft_overlaps import bytes_moved, chosen_algorithm, soft_overlaps
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays
     from hiersearch.partitions import Partition, SoftPartition
 
     place = resolved(device)

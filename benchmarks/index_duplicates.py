@@ -93,7 +93,7 @@ def _copies(folder: Path) -> Table:
 def _windows(folder: Path) -> Table:
     """Windows of nuclei images at several radii, against all pairs compared."""
     from hiersearch.index.index import PartitionIndex
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays, run_distances
 
     size = int(os.environ.get("DUPLICATES_SIZE", SIZE))
     path = Path(os.environ.get("DUPLICATES_FOLDER") or folder) / f"windows-{size}"
@@ -117,7 +117,7 @@ def _windows(folder: Path) -> Table:
         ids = rng.choice(index.ids(), 500, replace=False).tolist()
         sample = [index.partition(one) for one in ids]
         arrays = RunArrays.of(sample)
-        scan, _ = _seconds(lambda: [arrays.distances(one) for one in sample[:20]])
+        scan, _ = _seconds(lambda: [run_distances(one, arrays) for one in sample[:20]])
         n_pairs = size * (size - 1) / 2
         everything = scan / (20 * len(sample)) * n_pairs
         index.duplicates(0)
@@ -163,7 +163,7 @@ def _candidates(index, radius: float) -> int:
 def _agreement(folder: Path) -> Table:
     """Pairs against all distances of a smaller collection."""
     from hiersearch.index.index import PartitionIndex
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays, run_distances
 
     partitions = list(collection(CHECKED))
     table = Table(
@@ -171,7 +171,7 @@ def _agreement(folder: Path) -> Table:
         ("radius", "pairs", "pairs found with the same distance", "found beyond them"),
     )
     arrays = RunArrays.of(partitions)
-    raw = np.stack([arrays.distances(one, normalized=False) for one in partitions])
+    raw = np.stack([run_distances(one, arrays, normalized=False) for one in partitions])
     first, second = np.triu_indices(CHECKED, 1)
     scale = float(GRID[0] * GRID[1]) ** 2
     with PartitionIndex.create(folder / "checked", GRID) as index:

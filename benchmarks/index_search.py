@@ -101,7 +101,7 @@ def _built(entries, path: Path):
 
 def _needed(entries, asked, folder: Path) -> Table:
     """Figures 1 and 2: distances needed and time, against both scans."""
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays, run_distances
 
     index, _ = _built(entries, folder / "needed")
     arrays = RunArrays.of(entries)
@@ -124,13 +124,13 @@ def _needed(entries, asked, folder: Path) -> Table:
             took, found = timed(lambda q, k=k: index.search(q, k), partitions)
             scans = {
                 threads: timed(
-                    lambda q, t=threads: arrays.distances(q, normalized=False, threads=t),
+                    lambda q, t=threads: run_distances(q, arrays, normalized=False, threads=t),
                     partitions[:20],
                 )
                 for threads in (1, 2)
             }
             for query, result in zip(partitions, found, strict=True):
-                expected = nearest(arrays.distances(query, normalized=False), k)
+                expected = nearest(run_distances(query, arrays, normalized=False), k)
                 agreed += [(n.rho, n.id) for n in result] == expected
             slow = timed(lambda q: _dense_scan(q, dense), partitions[:5])[0]
             whole = np.median(slow) * SIZE / len(dense)
@@ -187,7 +187,7 @@ def _peers(entries, asked) -> Table:
             "right",
         ),
     )
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays, run_distances
 
     partitions = asked["held-out cuts"][:40]
     for count, methods in (
@@ -196,7 +196,9 @@ def _peers(entries, asked) -> Table:
     ):
         some = entries[:count]
         arrays = RunArrays.of(some)
-        expected = [nearest(arrays.distances(q, normalized=False), 1)[0][0] for q in partitions]
+        expected = [
+            nearest(run_distances(q, arrays, normalized=False), 1)[0][0] for q in partitions
+        ]
         with tempfile.TemporaryDirectory() as folder:
             index, seconds = _built(some, Path(folder, "peer"))
             ours, found = timed(lambda q, i=index: i.search(q, 1), partitions)
@@ -238,14 +240,15 @@ def _peers(entries, asked) -> Table:
 
 def _tile_vectors(partitions):
     """Pair sums of the middle level as float32 vectors, whose L1 distance is below ρ."""
+    from hiersearch.index.bounds._tile_kernels import coarser_masses, pair_sums
     from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame
     from hiersearch.index.search.queries import _triangle
 
     frame = Frame(GRID, None)
     vectors = []
     for partition in partitions:
-        masses = frame.masses(partition).coarser(4 ** (FINEST - MIDDLE))
-        pairs = _triangle(masses.pair_sums())
+        masses = coarser_masses(frame.masses(partition), 4 ** (FINEST - MIDDLE))
+        pairs = _triangle(pair_sums(masses))
         pairs[frame.tiling.count(MIDDLE) :] *= 2
         vectors.append(pairs)
     return np.array(vectors, np.float32)
@@ -455,7 +458,7 @@ def _hostile(folder: Path) -> Table:
 
 def _pairs_a_second(entries, partitions) -> Table:
     """Figure 4: exact distances in batches."""
-    from hiersearch.metric.run_arrays import RunArrays
+    from hiersearch.metric import RunArrays, run_distances
 
     chosen = [p for p in entries if 600 <= p.n_runs <= 1000]
     arrays = RunArrays.of(chosen)
@@ -466,7 +469,7 @@ def _pairs_a_second(entries, partitions) -> Table:
     )
     for threads in (1, 2):
         took, _ = timed(
-            lambda q, t=threads: arrays.distances(q, normalized=False, threads=t), 3 * asked
+            lambda q, t=threads: run_distances(q, arrays, normalized=False, threads=t), 3 * asked
         )
         seconds = np.median(took) / 1e3
         runs = arrays.starts.size + len(chosen) * np.mean([p.n_runs for p in asked])

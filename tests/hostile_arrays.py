@@ -37,9 +37,9 @@ from hiersearch.hierarchy.graph import RegionGraph, region_graph
 from hiersearch.hierarchy.interchange import from_higra, from_linkage_matrix
 from hiersearch.hierarchy.ucm import ucm
 from hiersearch.hierarchy.watershed import watershed_tree
-from hiersearch.metric import contingency_table
-from hiersearch.metric.run_arrays import RunArrays
+from hiersearch.metric import contingency_table, run_distances
 from hiersearch.partitions import Affinities, Memberships
+from hiersearch.partitions.runs import RunArrays
 from hiersearch.refinement import metric_merging
 
 HOSTILE = (
@@ -75,7 +75,7 @@ def of_partition(found: Partition) -> Any:
 
 
 def of_runs(found: RunArrays) -> Any:
-    distances = found.distances(OTHER, normalized=False).tolist()
+    distances = run_distances(OTHER, found, normalized=False).tolist()
     return distances, [of_partition(found.partition(i)) for i in range(len(found))]
 
 

@@ -11,7 +11,7 @@ from hiersearch import MergeTree, Partition, SoftPartition, nearest_cuts_by_regi
 from hiersearch._sealed import private, sealed
 from hiersearch.hierarchy.costs import region_costs
 from hiersearch.hierarchy.graph import region_graph
-from hiersearch.metric.run_arrays import RunArrays
+from hiersearch.partitions.runs import RunArrays
 
 
 def test_a_private_array_is_the_same_array_only_if_nobody_can_write_to_it():

@@ -23,8 +23,8 @@ from hiersearch.device.runs import (
     grid_part,
 )
 from hiersearch.device.soft_overlaps import Algorithm, soft_overlaps
-from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.runs import RunArrays
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from hiersearch.device.batches import on_device
 from hiersearch.device.choice import Device
-from hiersearch.metric.run_arrays import RunArrays
 from hiersearch.partitions.checks import SUM_TOLERANCE
 from hiersearch.partitions.partition import Measure, Partition
+from hiersearch.partitions.runs import RunArrays
 from hiersearch.partitions.soft import Memberships
 
 if TYPE_CHECKING:

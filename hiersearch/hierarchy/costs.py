@@ -20,8 +20,9 @@ from hiersearch.hierarchy import _cost_kernels as kernels
 from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
-from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
+from hiersearch.metric.queries import float_measure
 from hiersearch.partitions.checks import pair_slices
+from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 

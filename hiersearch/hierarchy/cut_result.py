@@ -13,7 +13,7 @@ from hiersearch.device.choice import resolved
 from hiersearch.hierarchy import _cut_kernels as kernels
 from hiersearch.hierarchy.costs import RegionCosts, forbidden_nodes, region_costs
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric.queries import PartitionLike
+from hiersearch.partitions.inputs import PartitionLike
 from hiersearch.partitions.partition import Partition
 
 Target = PartitionLike | RegionCosts

@@ -25,8 +25,8 @@ from hiersearch.hierarchy.several import SeveralResult, nearest_of_hierarchies
 from hiersearch.hierarchy.superpixels import PIXELS_PER_REGION
 from hiersearch.hierarchy.superpixels import superpixels as make_superpixels
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric.queries import PartitionLike, as_partition
 from hiersearch.partitions.checks import pair_slices
+from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.output import Offsets
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition

@@ -27,7 +27,8 @@ from hiersearch.hierarchy.costs import (
 from hiersearch.hierarchy.cut_result import CutResult
 from hiersearch.hierarchy.cuts import horizontal_curve, nearest_horizontal_cut
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
-from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
+from hiersearch.metric.queries import float_measure
+from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, SoftPartition
 

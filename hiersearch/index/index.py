@@ -33,14 +33,14 @@ from hiersearch.index.search.results import DuplicateGroup, Pair, SearchResult, 
 from hiersearch.index.search.search import Search
 from hiersearch.index.segments import repairing, writing
 from hiersearch.index.segments.columns import kind_of
-from hiersearch.index.segments.layout import View
 from hiersearch.index.segments.repairing import Repair
 from hiersearch.index.segments.settings import frame_of, settings_of
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.conditions import Condition, selected
 from hiersearch.index.store.ids import checked_id
-from hiersearch.index.store.snapshot import StoredSegment, find_many
+from hiersearch.index.store.snapshot import StoredPlace, StoredSegment, find_many
 from hiersearch.index.store.store import Store
-from hiersearch.metric.queries import PartitionLike, as_hard
+from hiersearch.partitions.inputs import PartitionLike, as_hard
 from hiersearch.partitions.output import Offsets, as_soft_output
 from hiersearch.partitions.partition import Partition, as_measure
 
@@ -451,7 +451,7 @@ class PartitionIndex:
         names = list(ids)
         with self._store.writing():
             found = [self._found(id) for id in names]
-            self._store.remove([(segment.number, row) for segment, row in found])
+            self._store.remove([StoredPlace(segment.number, row) for segment, row in found])
 
     def update(
         self,
@@ -490,7 +490,7 @@ class PartitionIndex:
                 assert entry.id is not None
                 segment, row = self._found(entry.id)
                 kept = segment.metadata_at(row) if entry.metadata is None else entry.metadata
-                places.append((segment.number, row))
+                places.append(StoredPlace(segment.number, row))
                 new.append(Entry(labels, entry.id, kept))
             if new:
                 writing.write(self._store, self._frame, new, removing=places)
@@ -878,7 +878,8 @@ class PartitionIndex:
         (place,) = find_many(segments, [checked_id(id)])
         if place is None:
             raise KeyError(f"id must name an entry of {self.path}, got {id!r}")
-        return next(one for one in segments if one.number == place[0]), place[1]
+        segment = next(one for one in segments if one.number == place.segment)
+        return segment, place.position
 
     def _proposer_of(self, views: list[View]) -> FaissProposer | None:
         """Return what proposes, made anew when segments have changed; None: the tiles do."""

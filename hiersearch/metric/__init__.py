@@ -1,5 +1,6 @@
 """The partition metric and its weights."""
 
+from hiersearch.metric.many_distances import run_distance_matrix, run_distances
 from hiersearch.metric.partition_metric import (
     comembership_distance,
     contingency_table,
@@ -16,10 +17,12 @@ from hiersearch.metric.properties import (
     region_properties,
     texture_properties,
 )
+from hiersearch.partitions.runs import RunArrays
 
 __all__ = [
     "PixelProperties",
     "RegionProperties",
+    "RunArrays",
     "class_properties",
     "colour_properties",
     "comembership_distance",
@@ -29,5 +32,7 @@ __all__ = [
     "jaccard_distance",
     "pairwise_distances",
     "region_properties",
+    "run_distance_matrix",
+    "run_distances",
     "texture_properties",
 ]

@@ -1,25 +1,41 @@
 """Kernels of the partition metric: merges of run lists and gathers from prefix sums.
 
-All work on the flattened grid. A partition comes as ``starts`` (n_runs,) and ``labels`` (n_runs,);
-a measure as its prefix sums (n + 1,) or None for 1 everywhere, or beside a soft partition as it is,
-(n,), or empty for 1 everywhere.
+All work on the flattened grid. A partition comes as ``starts`` (n_runs,) and ``labels`` (n_runs,),
+or as :class:`RunList`, many as :class:`ManyRuns`; a measure as its prefix sums (n + 1,) or None for
+1 everywhere, or beside a soft partition as it is, (n,), or empty for 1 everywhere.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
+from hiersearch.partitions._kernels import sum_of_squares
 
 
-@compiled
-def sum_of_squares(values: NDArray[Any]) -> Any:
-    """Sum of squares, in the type of ``values``."""
-    total = values[0] * values[0]
-    for i in range(1, values.size):
-        total += values[i] * values[i]
-    return total
+class RunList(NamedTuple):
+    """One partition of a grid."""
+
+    starts: NDArray[np.int32]
+    """(n_runs,) first pixel of each run."""
+    labels: NDArray[np.int32]
+    """(n_runs,) region of each run, 0..n_regions − 1."""
+    n_regions: int
+    """Number of regions."""
+
+
+class ManyRuns(NamedTuple):
+    """Partitions of one grid, their runs one after the other."""
+
+    starts: NDArray[np.int32]
+    """(runs,) first pixel of each run."""
+    labels: NDArray[np.int32]
+    """(runs,) region of each run."""
+    ends: NDArray[np.int64]
+    """(n,) where each partition's runs end."""
+    n_regions: NDArray[np.int32]
+    """(n,) number of regions of each."""
 
 
 @compiled
@@ -71,13 +87,8 @@ def overlap_square_sum(
 
 @compiled
 def overlap_square_sums(
-    starts: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    n_regions: int,
-    many_starts: NDArray[np.int32],
-    many_labels: NDArray[np.int32],
-    ends: NDArray[np.int64],
-    many_regions: NDArray[np.int32],
+    one: RunList,
+    many: ManyRuns,
     first: int,
     last: int,
     n_pixels: int,
@@ -89,17 +100,18 @@ def overlap_square_sums(
 
     ``table`` has room for the largest contingency table.
     """
+    starts, labels, ends, n_regions = many.starts, many.labels, many.ends, many.n_regions
     for i in range(first, last):
         begin = ends[i - 1] if i > 0 else 0
-        for cell in range(n_regions * np.int64(many_regions[i])):
+        for cell in range(one.n_regions * np.int64(n_regions[i])):
             table[cell] = 0
         out[i] = overlap_square_sum(
-            starts,
-            labels,
-            many_starts[begin : ends[i]],
-            many_labels[begin : ends[i]],
+            one.starts,
+            one.labels,
+            starts[begin : ends[i]],
+            labels[begin : ends[i]],
             n_pixels,
-            int(many_regions[i]),
+            int(n_regions[i]),
             prefix,
             table,
         )
@@ -188,10 +200,7 @@ def dense_overlap_square_sum(
 @compiled
 def dense_overlap_square_sums(
     prefix: NDArray[np.float64],
-    many_starts: NDArray[np.int32],
-    many_labels: NDArray[np.int32],
-    ends: NDArray[np.int64],
-    many_regions: NDArray[np.int32],
+    many: ManyRuns,
     first: int,
     last: int,
     table: NDArray[np.float64],
@@ -201,17 +210,18 @@ def dense_overlap_square_sums(
 
     ``table`` has a row for each region of the partition that has most.
     """
+    starts, labels, ends, n_regions = many.starts, many.labels, many.ends, many.n_regions
     k = prefix.shape[1]
     for i in range(first, last):
         begin = ends[i - 1] if i > 0 else 0
-        regions = np.int64(many_regions[i])
+        regions = np.int64(n_regions[i])
         for region in range(regions):
             for j in range(k):
                 table[region, j] = 0.0
         out[i] = dense_overlap_square_sum(
             prefix,
-            many_starts[begin : ends[i]],
-            many_labels[begin : ends[i]],
+            starts[begin : ends[i]],
+            labels[begin : ends[i]],
             table[:regions],
         )
 

@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
 from hiersearch.device.choice import resolved
-from hiersearch.metric.queries import shared_measure, under
+from hiersearch.metric.many_distances import run_distance_matrix
+from hiersearch.partitions.one_measure import shared_measure, under
 from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.runs import RunArrays
 
 
 def matrix_on_device(
@@ -32,7 +34,6 @@ def matrix_on_device(
         return None
     from hiersearch.device.distances import distance_work
     from hiersearch.device.runs import fits
-    from hiersearch.metric.run_arrays import RunArrays
 
     fitting = [query for query in rows if fits(query)]
     one_measure = measure is not None or (_one_measure(rows) and _one_measure(columns))
@@ -47,7 +48,7 @@ def matrix_on_device(
             _validate.checked_same_grid(rows[0].grid, other.grid, first, second)
     weights = shared_measure(rows[0], columns[0], measure)
     many = RunArrays.of([under(column, weights) for column in columns])
-    return many.distances_many(rows, normalized=normalized, device=device)
+    return run_distance_matrix(rows, many, normalized=normalized, device=device)
 
 
 def _one_measure(partitions: Sequence[Any]) -> bool:

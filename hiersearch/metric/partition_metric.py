@@ -23,20 +23,11 @@ from hiersearch import _validate
 from hiersearch.device.choice import resolved
 from hiersearch.metric.device_matrix import matrix_on_device
 from hiersearch.metric.properties import Properties, mean_property_difference
-from hiersearch.metric.queries import (
-    HardQuery,
-    PartitionLike,
-    Query,
-    all_under,
-    as_hard,
-    as_partition,
-    prepared_query,
-    shared_measure,
-    square_sum,
-    under,
-    under_one_measure,
-)
+from hiersearch.metric.queries import HardQuery, Query, prepared_query
+from hiersearch.partitions.inputs import PartitionLike, as_hard, as_partition
+from hiersearch.partitions.one_measure import all_under, shared_measure, under, under_one_measure
 from hiersearch.partitions.partition import Measure, Partition, as_measure
+from hiersearch.partitions.runs import square_sum
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 

@@ -1,112 +1,21 @@
-"""Queries prepared for many distances, and what both sides of a distance are brought under."""
+"""Queries prepared for many distances."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hiersearch import _validate
 from hiersearch.metric import _kernels
-from hiersearch.partitions._kernels import dense_region_sums
+from hiersearch.partitions._kernels import dense_region_sums, sum_of_squares
 from hiersearch.partitions.checks import pair_slices
-from hiersearch.partitions.output import Offsets, SoftOutput, as_soft_partition
-from hiersearch.partitions.partition import Measure, Partition, as_measure
+from hiersearch.partitions.partition import Measure, Partition
+from hiersearch.partitions.runs import square_sum
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
-
-PartitionLike = Partition | SoftPartition | SoftOutput | NDArray[Any]
 
 # Up to this many cells a contingency table is an array (4 or 8 bytes a cell); beyond, sorted keys.
 _LARGEST_TABLE = 2**22
-
-
-def as_partition(
-    value: PartitionLike | ArrayLike,
-    name: str,
-    *,
-    reading: str | None = None,
-    offsets: Offsets | None = None,
-) -> Partition | SoftPartition:
-    """Take a partition as it is and read a network's output; an integer array is a label map.
-
-    Parameters
-    ----------
-    value : Partition, SoftPartition, SoftOutput or array
-        An array of channels comes with its reading.
-    name : str
-        What messages call it.
-    reading, offsets : optional
-        What the channels of an array mean, as :class:`~hiersearch.partitions.SoftOutput` takes it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these.
-    """
-    if isinstance(value, Partition) and reading is None and offsets is None:
-        return value
-    if isinstance(value, Partition):
-        raise ValueError(f"reading must be given with a network's output, got {name} {value!r}")
-    if isinstance(value, (SoftPartition, SoftOutput)) or reading is not None or offsets is not None:
-        return as_soft_partition(value, reading, offsets=offsets)
-    array = _validate.as_array(value, name)
-    if array.dtype.kind == "f":
-        raise TypeError(
-            f"{name} must be a Partition, a SoftPartition or an integer label map, got an array of "
-            f"{array.dtype}: pass a label map of whole numbers as {name}.astype(int), and of a "
-            f"network's output say how its channels are read, e.g. SoftOutput({name}, reading)"
-        )
-    return Partition.from_labels(_validate.checked_labels(array, name))
-
-
-def as_hard(value: PartitionLike, name: str) -> Partition:
-    """Take a partition or an integer array; refuse soft partitions."""
-    partition = as_partition(value, name)
-    if isinstance(partition, SoftPartition):
-        raise TypeError(f"{name} must be a hard partition, got {partition!r}")
-    return partition
-
-
-def under_one_measure(a: Any, b: Any, measure: ArrayLike | None) -> tuple[Any, Any, Measure | None]:
-    """Bring two partitions of one grid under one measure."""
-    _validate.checked_same_grid(a.grid, b.grid, "a", "b")
-    weights = shared_measure(a, b, measure)
-    return under(a, weights), under(b, weights), weights
-
-
-def all_under(measure: ArrayLike | None, **collections: list[Any]) -> list[list[Any]]:
-    """Bring collections of partitions under one measure, validated once; None: as they are."""
-    named = [(f"{key}[{i}]", p) for key, c in collections.items() for i, p in enumerate(c)]
-    if measure is None or not named:
-        return list(collections.values())
-    for name, partition in named[1:]:
-        _validate.checked_same_grid(named[0][1].grid, partition.grid, named[0][0], name)
-    weights = as_measure(measure, named[0][1].grid)
-    return [[under(partition, weights) for partition in c] for c in collections.values()]
-
-
-def shared_measure(
-    a: Partition | SoftPartition, b: Partition | SoftPartition, measure: ArrayLike | None
-) -> Measure | None:
-    """Return the measure under which two partitions are compared, flat, or None for 1."""
-    if measure is not None:
-        return as_measure(measure, a.grid)
-    if a.measure is None or b.measure is None or a.measure is b.measure:
-        return b.measure if a.measure is None else a.measure
-    if np.array_equal(a.measure, b.measure):
-        return a.measure
-    raise ValueError(
-        "a and b must carry the same measure, or one of them none, got two different ones: "
-        "pass measure=..."
-    )
-
-
-def under(partition: Any, weights: Measure | None) -> Any:
-    """Return the partition under a flat measure, itself if it carries that very array."""
-    if partition.measure is weights:
-        return partition
-    return partition._under(weights)
 
 
 class Query(Protocol):
@@ -130,11 +39,6 @@ def prepared_query(query: Any, weights: Measure | None, prefix: bool) -> Query:
     raise TypeError(f"query must be a Partition or a SoftPartition, got {type(query).__name__}")
 
 
-def square_sum(partition: Partition) -> Any:
-    """Return Σ a_i², an integer where the measure is of integer type."""
-    return _kernels.sum_of_squares(partition.sizes)
-
-
 class HardQuery:
     """Distances from one hard partition, whose measure's prefix sums are made once."""
 
@@ -150,7 +54,7 @@ class HardQuery:
         """Return Σ n_ij²."""
         cells = self.query.n_regions * candidate.n_regions
         if cells > _LARGEST_TABLE:
-            return _kernels.sum_of_squares(self.table(candidate)[2])
+            return sum_of_squares(self.table(candidate)[2])
         return _kernels.overlap_square_sum(
             self.query.run_starts,
             self.query.run_labels,
@@ -200,7 +104,7 @@ class SoftQuery:
         sums = _kernels.channel_sums(
             query.values, none if channels is None else channels, self.measure, query.n_channels
         )
-        self.squares = float(_kernels.sum_of_squares(sums))
+        self.squares = float(sum_of_squares(sums))
         self.prefix: NDArray[np.float64] | None = None
         if prefix and channels is None:
             self.prefix = _kernels.channel_prefix_sums(query.values, self.measure)

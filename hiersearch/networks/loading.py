@@ -24,11 +24,11 @@ from hiersearch.networks.images import Float32
 from hiersearch.networks.models import (
     CHECKPOINT_FORMAT,
     MODEL_FORMAT,
+    MOST_WIDTHS,
     ModelHeader,
     parsed_header,
 )
 from hiersearch.networks.network import Network
-from hiersearch.networks.training.settings import MOST_WIDTHS
 from hiersearch.partitions.output import OBJECT_CHANNELS, Offsets, reading_kind
 from hiersearch.partitions.torch_files import check_torchscript, is_torchscript, torch_content
 

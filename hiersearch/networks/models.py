@@ -24,6 +24,8 @@ from hiersearch.partitions.output import reading_kind
 MODEL_FORMAT = "hiersearch network"
 CHECKPOINT_FORMAT = "hiersearch training checkpoint"
 VERSION = 2
+MOST_WIDTHS = 8
+"""Resolutions of the small U-Net at most: with more, an image is padded to hundreds of pixels."""
 
 
 @dataclass(frozen=True, slots=True)

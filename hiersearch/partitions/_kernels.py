@@ -92,6 +92,15 @@ def region_weights(
 
 
 @compiled
+def sum_of_squares(values: NDArray[Any]) -> Any:
+    """Sum of squares, in the type of ``values``."""
+    total = values[0] * values[0]
+    for i in range(1, values.size):
+        total += values[i] * values[i]
+    return total
+
+
+@compiled
 def dense_region_sums(
     values: NDArray[Any],
     measure: NDArray[np.float64],

@@ -14,8 +14,9 @@ from hiersearch.hierarchy.costs import _has_classes
 from hiersearch.hierarchy.graph import compact_labels, numbers_of
 from hiersearch.hierarchy.matching import DEFAULT_SUPERPIXELS, _changes, _checked_image, _leaves
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.metric.queries import PartitionLike, as_partition, float_measure
+from hiersearch.metric.queries import float_measure
 from hiersearch.partitions.checks import checked_unit_map, pair_slices
+from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.output import SoftOutput, connected_components
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition

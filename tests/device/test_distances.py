@@ -9,8 +9,8 @@ from hiersearch.device import hard_overlaps, soft_overlaps
 from hiersearch.device.choice import resolved
 from hiersearch.device.distances import distance_matrix, pair_distances
 from hiersearch.device.runs import GridRuns, RegionRuns, device_queries, fits, rounding
-from hiersearch.metric.queries import under
-from hiersearch.metric.run_arrays import RunArrays
+from hiersearch.partitions.one_measure import under
+from hiersearch.partitions.runs import RunArrays
 from tests.device.places import DEVICES, INTERPRETER, QUICK
 
 KINDS = ["none", "integer", "float"]

@@ -63,16 +63,13 @@ def soft_on_cpu(codes, pairs, spread, sizes, n_diagonal, unit):
     n = len(codes)
     for array in (codes,):
         array.flags.writeable = False
+    none = np.empty((n, 0), np.uint8), np.empty(n, np.float32)
+    entries = _search_kernels.EntryTiles(*none, codes, none[1], np.array([n], np.int32))
     rows, bounds = _search_kernels.soft_members_within(
-        codes,
+        entries,
         np.zeros(1, np.int32),
-        np.array([n], np.int32),
         np.empty(0, np.uint8),
-        pairs,
-        sizes,
-        spread,
-        n_diagonal,
-        unit,
+        _search_kernels.SoftTileQuery(pairs, sizes, spread, n_diagonal, unit),
         np.inf,
         np.zeros(2, np.int64),
     )

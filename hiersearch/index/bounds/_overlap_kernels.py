@@ -19,12 +19,43 @@ A region takes 1, 2 or 4 bytes, by the number of regions. The unit of a quarter 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
+from hiersearch.index.bounds._tile_kernels import Masses
+
+
+class StoredMasses(NamedTuple):
+    """Masses of the entries of a segment."""
+
+    stream: NDArray[np.uint8]
+    """(bytes,) streams of masses, one after the other, and 8 bytes that may be read."""
+    ends: NDArray[np.int64]
+    """(n,) where each entry's stream ends."""
+    n_regions: NDArray[np.int32]
+    """(n,) number of regions of each."""
+    squares: NDArray[Any]
+    """(n,) Σ a² of each."""
+
+
+class OverlapQuery(NamedTuple):
+    """What the overlap bound looks at of a query, and of the tiles."""
+
+    finest: Masses
+    """Its masses in the finest tiles."""
+    parents: Masses
+    """Its masses in the tiles of the level above."""
+    sizes: NDArray[np.float64]
+    """(regions,) measure of each region."""
+    squares: float
+    """Σ of their squares."""
+    totals: NDArray[np.float64]
+    """(finest tiles,) measure of each."""
+    units: NDArray[np.float64]
+    """(finest tiles,) what a byte of the entries' masses counts."""
 
 
 @compiled_part
@@ -58,19 +89,16 @@ def _read(code: NDArray[np.uint8], at: int, width: int) -> Any:
 
 @compiled
 def encode_masses(
-    ends: NDArray[np.int64],
-    regions: NDArray[np.int32],
-    masses: NDArray[np.float64],
-    n_regions: int,
+    found: Masses,
     units: NDArray[np.float64],
     out: NDArray[np.uint8],
 ) -> int:
     """Write the stream of a partition's masses to ``out``, which is zero; return its length.
 
-    ``out`` needs ``tiles * 6 + masses * 5`` bytes at most. ``regions`` and ``masses`` are
-    reordered within tiles.
+    ``out`` needs ``tiles * 6 + masses * 5`` bytes at most. The masses are reordered within tiles.
     """
-    width = region_width(n_regions)
+    ends, regions, masses = found.ends, found.regions, found.masses
+    width = region_width(found.n_regions)
     n_parents = ends.size // 4
     at = (n_parents + 7) >> 3
     for parent in range(n_parents):
@@ -119,62 +147,41 @@ def encode_masses(
 
 @compiled
 def overlap_bounds(
-    stream: NDArray[np.uint8],
-    ends: NDArray[np.int64],
-    entry_regions: NDArray[np.int32],
-    entry_squares: NDArray[np.float64],
+    entries: StoredMasses,
     rows: NDArray[np.int32],
-    totals: NDArray[np.float64],
-    units: NDArray[np.float64],
-    query_ends: NDArray[np.int64],
-    query_regions: NDArray[np.int32],
-    query_masses: NDArray[np.float64],
-    parent_ends: NDArray[np.int64],
-    parent_regions: NDArray[np.int32],
-    parent_masses: NDArray[np.float64],
-    query_sizes: NDArray[np.float64],
-    query_squares: float,
+    query: OverlapQuery,
     most_cells: int,
     out: NDArray[np.float64],
 ) -> int:
     """Write a lower bound of ρ for some rows of a collection; return a row of unsound masses.
 
-    -1 is returned where all are sound. ``totals`` and ``units`` (tiles,) of the finest level; the
-    query's masses at that level and at the one above. Where the table of overlaps would have more
-    than ``most_cells``, the bound is 0. Nothing outside of a row's own stream is read or counted,
+    -1 is returned where all are sound. Where the table of overlaps would have more than
+    ``most_cells``, the bound is 0. Nothing outside of a row's own stream is read or counted,
     whatever its bytes are.
     """
-    k = query_sizes.size
+    ends, n_regions, sizes = entries.ends, entries.n_regions, query.sizes
+    k = sizes.size
     most = 0
     for r in range(rows.size):
-        if entry_regions[rows[r]] * k <= most_cells:
-            most = max(most, int(np.int64(entry_regions[rows[r]])))
+        if n_regions[rows[r]] * k <= most_cells:
+            most = max(most, int(np.int64(n_regions[rows[r]])))
     table = np.zeros(k * most, np.float64)
     touched = np.empty(k * most, np.int64)
     # Size of a region, then its three largest overlaps: of the entry's regions, of the query's.
     entry_side = np.zeros((most, 4), np.float64)
     query_side = np.zeros((k, 4), np.float64)
-    n_parents = totals.size // 4
     for r in range(rows.size):
         row = rows[r]
-        n = int(np.int64(entry_regions[row]))
+        n = int(np.int64(n_regions[row]))
         if k * n > most_cells:
             out[r] = 0.0
             continue
         n_touched = _overlaps(
-            stream,
+            entries.stream,
             int(np.int64(ends[row - 1])) if row > 0 else 0,
             int(np.int64(ends[row])),
             n,
-            n_parents,
-            totals,
-            units,
-            query_ends,
-            query_regions,
-            query_masses,
-            parent_ends,
-            parent_regions,
-            parent_masses,
+            query,
             table,
             touched,
             entry_side,
@@ -189,12 +196,12 @@ def overlap_bounds(
             table[cell] = 0.0
         by_query = 0.0
         for i in range(k):
-            query_side[i, 0] = query_sizes[i]
+            query_side[i, 0] = sizes[i]
             by_query += _filled(query_side[i])
         by_entry = 0.0
         for j in range(n):
             by_entry += _filled(entry_side[j])
-        out[r] = query_squares + entry_squares[row] - 2 * min(by_query, by_entry)
+        out[r] = query.squares + entries.squares[row] - 2 * min(by_query, by_entry)
     return -1
 
 
@@ -204,15 +211,7 @@ def _overlaps(
     at: int,
     end: int,
     n: int,
-    n_parents: int,
-    totals: NDArray[np.float64],
-    units: NDArray[np.float64],
-    query_ends: NDArray[np.int64],
-    query_regions: NDArray[np.int32],
-    query_masses: NDArray[np.float64],
-    parent_ends: NDArray[np.int64],
-    parent_regions: NDArray[np.int32],
-    parent_masses: NDArray[np.float64],
+    query: OverlapQuery,
     table: NDArray[np.float64],
     touched: NDArray[np.int64],
     entry_side: NDArray[np.float64],
@@ -222,6 +221,13 @@ def _overlaps(
     Return how many cells are not zero any more; their numbers are in ``touched``. -1 is returned
     where ``code[at:end]`` is no stream of n regions.
     """
+    # Fields are looked up once: a loop that does it again and again is many times slower.
+    totals, units = query.totals, query.units
+    query_ends, query_regions = query.finest.ends, query.finest.regions
+    query_masses = query.finest.masses
+    parent_ends, parent_regions = query.parents.ends, query.parents.regions
+    parent_masses = query.parents.masses
+    n_parents = totals.size // 4
     width = region_width(n)
     n_touched = 0
     flags = at

@@ -1,33 +1,61 @@
 """Kernels of the bounds: masses in tiles, co-membership of tile pairs, overlap of masses.
 
-A partition's *masses* are the measure of each of its regions within each tile of the finest level,
-tile by tile: ``ends`` (n_tiles,) where the tile's list ends, ``regions`` and ``masses``. Tiles are
-numbered as in :mod:`hiersearch.index.bounds.tiling`: four consecutive ones make a tile of the level
-above.
+Tiles are numbered as in :mod:`hiersearch.index.bounds.tiling`: four consecutive ones make a tile of
+the level above.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
+from hiersearch.metric._kernels import RunList
+
+
+class TileGrid(NamedTuple):
+    """The pixels of an index, its tiles, and what bytes count there."""
+
+    prefix: NDArray[Any]
+    """(n + 1,) prefix sums of the measure."""
+    row_class: NDArray[np.int32]
+    """(rows,) which row of ``tile_table`` each row of the grid uses."""
+    column_class: NDArray[np.int32]
+    """(width,) which column of ``tile_table`` each pixel of a row uses."""
+    column_end: NDArray[np.int32]
+    """(width,) where the tile of a pixel ends within its row."""
+    tile_table: NDArray[np.int32]
+    """(row classes, column classes) number of the finest tile."""
+    units: NDArray[np.float64]
+    """(tiles,) what a byte of the masses in a finest tile counts."""
+    pair_units: NDArray[np.float64]
+    """(2,) what a byte of the pair sums counts, at the coarse and the middle level."""
+    n_coarse: int
+    """Number of tiles of the coarse level; the middle one has four times as many."""
+
+
+class Masses(NamedTuple):
+    """Measure of regions (or channels) within tiles, tile by tile."""
+
+    ends: NDArray[np.int64]
+    """(tiles,) where each tile's list ends."""
+    regions: NDArray[np.int32]
+    """(items,) region of each item."""
+    masses: NDArray[np.float64]
+    """(items,) its measure, positive."""
+    n_regions: int
+    """Number of regions."""
 
 
 @compiled
-def tile_masses(
-    starts: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    prefix: NDArray[Any],
-    row_class: NDArray[np.int32],
-    column_class: NDArray[np.int32],
-    column_end: NDArray[np.int32],
-    tile_table: NDArray[np.int32],
-    n_tiles: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return the masses of a run list; ``prefix`` (n + 1,) are the measure's prefix sums."""
+def tile_masses(runs: RunList, grid: TileGrid) -> Masses:
+    """Return the masses of a partition in the finest tiles. O(runs + rows · tiles across)."""
+    # Fields are looked up once: a loop that does it again and again is many times slower.
+    starts, labels, prefix = runs.starts, runs.labels, grid.prefix
+    row_class, column_class, column_end = grid.row_class, grid.column_class, grid.column_end
+    tile_table, n_tiles = grid.tile_table, grid.units.size
     width = column_class.size
     n_pixels = prefix.size - 1
     # A run begins a piece, and so does a tile within a row.
@@ -79,18 +107,13 @@ def tile_masses(
                 kept += 1
             node = following[node]
         ends[tile] = kept
-    return ends, regions[:kept], masses[:kept]
+    return Masses(ends, regions[:kept], masses[:kept], runs.n_regions)
 
 
 @compiled
-def coarser_masses(
-    ends: NDArray[np.int64],
-    regions: NDArray[np.int32],
-    masses: NDArray[np.float64],
-    n_regions: int,
-    factor: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return the masses of tiles that each hold ``factor`` consecutive ones."""
+def coarser_masses(fine: Masses, factor: int) -> Masses:
+    """Return the masses of tiles that each hold ``factor`` consecutive ones. O(items)."""
+    ends, regions, masses, n_regions = fine.ends, fine.regions, fine.masses, fine.n_regions
     n_tiles = ends.size // factor
     new_ends = np.empty(n_tiles, np.int64)
     new_regions = np.empty(regions.size, np.int32)
@@ -111,19 +134,15 @@ def coarser_masses(
             new_masses[place[region]] += masses[i]
         begin = end
         new_ends[tile] = count
-    return new_ends, new_regions[:count], new_masses[:count]
+    return Masses(new_ends, new_regions[:count], new_masses[:count], n_regions)
 
 
 @compiled
-def pair_sums(
-    ends: NDArray[np.int64],
-    regions: NDArray[np.int32],
-    masses: NDArray[np.float64],
-    n_regions: int,
-    out: NDArray[np.float64],
-) -> None:
-    """Sum co-membership over tile pairs: ``out`` (tiles, tiles), which is zero, all of it."""
+def pair_sums(found: Masses) -> NDArray[np.float64]:
+    """Return the co-membership summed over tile pairs, (tiles, tiles)."""
+    ends, regions, masses, n_regions = found.ends, found.regions, found.masses, found.n_regions
     n_tiles = ends.size
+    out = np.zeros((n_tiles, n_tiles))
     counts = np.zeros(n_regions + 1, np.int64)
     for i in range(regions.size):
         counts[regions[i] + 1] += 1
@@ -144,6 +163,7 @@ def pair_sums(
         for i in range(counts[r], counts[r + 1]):
             for j in range(counts[r], counts[r + 1]):
                 out[tiles[i], tiles[j]] += values[i] * values[j]
+    return out
 
 
 @compiled_part
@@ -169,10 +189,7 @@ def _quantised_pairs(pairs: NDArray[np.float64], unit: float, out: NDArray[np.ui
 
 @compiled
 def tile_codes(
-    ends: NDArray[np.int64],
-    regions: NDArray[np.int32],
-    masses: NDArray[np.float64],
-    n_regions: int,
+    masses: Masses,
     units: NDArray[np.float64],
     n_coarse: int,
     coarse: NDArray[np.uint8],
@@ -184,9 +201,7 @@ def tile_codes(
     ``units`` (2,) of the coarse and the middle level, ``errors`` (2,) L1, off-diagonal doubled.
     """
     n_middle = 4 * n_coarse
-    wider = coarser_masses(ends, regions, masses, n_regions, ends.size // n_middle)
-    pairs = np.zeros((n_middle, n_middle))
-    pair_sums(wider[0], wider[1], wider[2], n_regions, pairs)
+    pairs = pair_sums(coarser_masses(masses, masses.ends.size // n_middle))
     wide = np.zeros((n_coarse, n_coarse))
     for i in range(n_middle):
         for j in range(n_middle):

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.index.bounds import _codec_kernels, _pack_kernels, _tile_kernels
+from hiersearch.index.bounds._tile_kernels import Masses, TileGrid, tile_masses
 from hiersearch.index.bounds.tiling import Tiling, tiling_of
-from hiersearch.metric._kernels import prefix_sums
-from hiersearch.metric.queries import square_sum
+from hiersearch.metric._kernels import RunList, prefix_sums
 from hiersearch.partitions.partition import Measure, Partition
+from hiersearch.partitions.runs import square_sum
 
 PADDING = 8
 """Bytes that a decoder may read behind the last code."""
@@ -58,6 +59,25 @@ class Frame:
         most = [self.level_totals(level).max() for level in (COARSE, MIDDLE)]
         return np.square(np.array(most, np.float64)) / 255
 
+    @cached_property
+    def tile_counts(self) -> NDArray[np.int64]:
+        """(2,) number of tiles of the coarse and of the middle level."""
+        return np.array([self.tiling.count(COARSE), self.tiling.count(MIDDLE)])
+
+    @cached_property
+    def tiles(self) -> TileGrid:
+        """Pixels and tiles as compiled functions take them."""
+        return TileGrid(
+            self.prefix,
+            self.tiling.row_class,
+            self.tiling.column_class,
+            self.tiling.column_end,
+            self.tiling.tile_table,
+            self.units,
+            self.pair_units,
+            self.tiling.count(COARSE),
+        )
+
     def n_pairs(self, level: int) -> int:
         """Return how many numbers the pair sums of a level are."""
         tiles = self.tiling.count(level)
@@ -65,20 +85,7 @@ class Frame:
 
     def masses(self, partition: Partition) -> Masses:
         """Return the masses of a partition in the finest tiles. O(runs + rows · tiles across)."""
-        tiling = self.tiling
-        return Masses(
-            *_tile_kernels.tile_masses(
-                partition.run_starts,
-                partition.run_labels,
-                self.prefix,
-                tiling.row_class,
-                tiling.column_class,
-                tiling.column_end,
-                tiling.tile_table,
-                tiling.n_tiles,
-            ),
-            n_regions=partition.n_regions,
-        )
+        return tile_masses(_runs_of(partition), self.tiles)
 
 
 def _tile_totals(tiling: Tiling, measure: Measure | None) -> NDArray[np.float64]:
@@ -94,33 +101,6 @@ def _tile_totals(tiling: Tiling, measure: Measure | None) -> NDArray[np.float64]
         np.bincount(tiling.column_class, minlength=columns),
     )
     return totals
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Masses:
-    """Measure of regions (or channels) within tiles, tile by tile."""
-
-    ends: NDArray[np.int64]
-    """(tiles,) where each tile's list ends."""
-    regions: NDArray[np.int32]
-    """(items,) region of each item."""
-    masses: NDArray[np.float64]
-    """(items,) its measure, positive."""
-    n_regions: int
-    """Number of regions."""
-
-    def coarser(self, factor: int) -> Masses:
-        """Return the masses of tiles of ``factor`` consecutive ones each. O(items)."""
-        found = _tile_kernels.coarser_masses(
-            self.ends, self.regions, self.masses, self.n_regions, factor
-        )
-        return Masses(*found, n_regions=self.n_regions)
-
-    def pair_sums(self) -> NDArray[np.float64]:
-        """Return the co-membership summed over tile pairs, (tiles, tiles)."""
-        out = np.zeros((self.ends.size, self.ends.size))
-        _tile_kernels.pair_sums(self.ends, self.regions, self.masses, self.n_regions, out)
-        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,10 +123,7 @@ def tile_codes(frame: Frame, masses: Masses) -> TileCodes:
         np.empty(2),
     )
     _tile_kernels.tile_codes(
-        masses.ends,
-        masses.regions,
-        masses.masses,
-        masses.n_regions,
+        masses,
         frame.pair_units,
         frame.tiling.count(COARSE),
         codes.coarse,
@@ -184,8 +161,7 @@ def packed(frame: Frame, partitions: Sequence[Partition], threads: int = 1) -> P
     middle = np.empty((n, frame.n_pairs(MIDDLE)), np.uint8)
     errors = np.empty((n, 2))
 
-    tiling = frame.tiling
-    n_coarse, across = tiling.count(COARSE), tiling.splits[FINEST][-1]
+    across = frame.tiling.splits[FINEST][-1]
 
     def one(i: int) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.uint8]]:
         partition = partitions[i]
@@ -194,26 +170,9 @@ def packed(frame: Frame, partitions: Sequence[Partition], threads: int = 1) -> P
         code = np.zeros(_code_room(partition.n_runs + frame.rows), np.uint8)
         # A run begins a mass, and so does a tile within a row.
         most = partition.n_runs + frame.rows * across
-        stream = np.zeros(tiling.n_tiles * 6 + most * 5 + 16, np.uint8)
-        code_bytes, stream_bytes = _pack_kernels.pack_entry(
-            partition.run_starts,
-            partition.run_labels,
-            partition.n_regions,
-            frame.prefix,
-            tiling.row_class,
-            tiling.column_class,
-            tiling.column_end,
-            tiling.tile_table,
-            frame.units,
-            frame.pair_units,
-            n_coarse,
-            code,
-            names,
-            stream,
-            coarse[i],
-            middle[i],
-            errors[i],
-        )
+        stream = np.zeros(frame.tiling.n_tiles * 6 + most * 5 + 16, np.uint8)
+        out = _pack_kernels.EntryArrays(code, names, stream, coarse[i], middle[i], errors[i])
+        code_bytes, stream_bytes = _pack_kernels.pack_entry(_runs_of(partition), frame.tiles, out)
         if code_bytes < 0:
             code, names = run_code(partition)
         else:
@@ -238,6 +197,10 @@ def packed(frame: Frame, partitions: Sequence[Partition], threads: int = 1) -> P
         np.ascontiguousarray(rounded[:, 0]),
         np.ascontiguousarray(rounded[:, 1]),
     )
+
+
+def _runs_of(partition: Partition) -> RunList:
+    return RunList(partition.run_starts, partition.run_labels, partition.n_regions)
 
 
 def run_code(partition: Partition) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

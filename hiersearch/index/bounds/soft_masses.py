@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame, Masses
+from hiersearch.index.bounds._tile_kernels import Masses
+from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame
 from hiersearch.partitions.soft import Memberships
 
 MOST_PRODUCTS = 2**21

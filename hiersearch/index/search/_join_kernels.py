@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
 from hiersearch.index.bounds._tile_kernels import pair_distance
-from hiersearch.metric._kernels import overlap_square_sum
+from hiersearch.metric._kernels import ManyRuns, overlap_square_sum
 
 
 class JoinSide(NamedTuple):
@@ -46,14 +46,23 @@ class JoinSide(NamedTuple):
     """(m,) the largest of ``highs`` up to each block: ascending."""
 
 
+class JoinLimit(NamedTuple):
+    """How far apart pairs may be, and how tile bounds tell."""
+
+    reach: float
+    """Largest bound of a pair that is found."""
+    diagonals: NDArray[np.int64]
+    """(2,) tiles of the coarse and of the middle level."""
+    units: NDArray[np.float64]
+    """(2,) what a step of their pair sums counts."""
+
+
 @compiled
 def close_rows(
     one: JoinSide,
     other: JoinSide,
     same: bool,
-    diagonals: NDArray[np.int64],
-    units: NDArray[np.float64],
-    limit: float,
+    limits: JoinLimit,
     stop: int,
     cursor: NDArray[np.int64],
     rows_a: NDArray[np.int32],
@@ -68,6 +77,7 @@ def close_rows(
     found once.
     """
     # Fields are looked up once: a loop that does it again and again is many times slower.
+    limit, diagonals, units = limits.reach, limits.diagonals, limits.units
     squares_a, squares_b = one.squares, other.squares
     taking_part_a, taking_part_b = one.taking_part, other.taking_part
     coarse_a, coarse_b = one.coarse, other.coarse
@@ -129,10 +139,7 @@ def close_rows(
 
 @compiled
 def pair_overlaps(
-    starts: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    ends: NDArray[np.int64],
-    n_regions: NDArray[np.int32],
+    many: ManyRuns,
     firsts: NDArray[np.int64],
     seconds: NDArray[np.int64],
     n_pixels: int,
@@ -140,10 +147,11 @@ def pair_overlaps(
     table: NDArray[Any],
     out: NDArray[Any],
 ) -> None:
-    """Write Σ n_ij² of pairs of partitions whose runs stand one after the other.
+    """Write Σ n_ij² of pairs of some partitions.
 
     ``table`` has room for the largest contingency table.
     """
+    starts, labels, ends, n_regions = many.starts, many.labels, many.ends, many.n_regions
     for p in range(firsts.size):
         a, b = firsts[p], seconds[p]
         begin_a = ends[a - 1] if a > 0 else 0

@@ -15,9 +15,9 @@ from hiersearch.index.resample import resampled
 from hiersearch.index.search.queries import IndexQuery, index_query
 from hiersearch.index.search.results import SearchResult, SearchWork, id_key
 from hiersearch.index.search.search import Best
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import pool
-from hiersearch.metric.queries import as_partition
+from hiersearch.partitions.inputs import as_partition
 
 Live = Mapping[int, NDArray[np.uint8]]
 """For a view's number, 1 for rows that may be answers; missing: all may."""
@@ -76,14 +76,15 @@ class Asked:
         """Return what was found, nearest first, ties by id."""
         found = []
         scale, best, radius = self.query.scale, self.best, self.radius
-        for distance, (number, row) in zip(best.distances, best.places, strict=True):
+        for distance, entry in zip(best.distances, best.found, strict=True):
             within = radius is None or float(distance) / scale <= radius
             if within and distance <= best.radius:
-                found.append((distance, views[number].stored.id_at(row), number, row))
+                segment = views[entry.view].stored
+                found.append((distance, segment.id_at(entry.row), segment, entry.row))
         found.sort(key=lambda item: (item[0], id_key(item[1])))
         answer = [
-            (float(distance) / scale, distance, id, views[number].stored.metadata_at(row))
-            for distance, id, number, row in found[: best.k]
+            (float(distance) / scale, distance, id, segment.metadata_at(row))
+            for distance, id, segment, row in found[: best.k]
         ]
         self.work.seconds = time.perf_counter() - self.begin
         return SearchResult.of(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hiersearch.index.bounds.packing import run_code
 from hiersearch.index.search.pair_distances import Entries, Numbers
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 
 
 def first_copies(entries: Entries) -> Numbers:

@@ -38,7 +38,7 @@ from hiersearch.index.search.proposals import FaissProposer
 from hiersearch.index.search.queries import HardQuery, SoftQuery
 from hiersearch.index.search.resident import HeldViews, stretches
 from hiersearch.index.search.search import Search
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import CORES, pool
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import Memberships
@@ -141,7 +141,7 @@ class _Batch:
         self.margins = np.array([side.margin for side in sides]) / self.scale + WIDER
         if self.hard:
             # An entry's error is part of its bound, the query's of its limit.
-            self.margins += np.array([side.codes.errors[1] for side in sides]) / self.scale
+            self.margins += np.array([side.tiles.errors[1] for side in sides]) / self.scale
         radii = np.array([one.best.radius for one in asked])
         slack = 0.0 if self.whole else 2 * self._rounding()
         self.found = FoundPairs(radii, asked[0].best.k, self.whole, slack)
@@ -193,7 +193,7 @@ class _Batch:
         import torch
 
         frame = self.search.frame
-        codes = np.stack([side.codes.middle for side in self.sides])
+        codes = np.stack([side.tiles.middle for side in self.sides])
         queries = TileRows.of(codes, frame.tiling.count(MIDDLE), self.device)
         unit = frame.pair_units[1] / self.scale
 
@@ -205,10 +205,10 @@ class _Batch:
 
     def _soft_bounds(self) -> Callable[[TileRows, Tensor, Tensor], None]:
         frame = self.search.frame
-        pairs = np.stack([side.pairs for side in self.sides])
-        spread = np.stack([side.spread for side in self.sides])
+        pairs = np.stack([side.tiles.pairs for side in self.sides])
+        spread = np.stack([side.tiles.spread for side in self.sides])
         unit = float(frame.pair_units[1])
-        queries = SoftTiles.of(pairs, spread, self.sides[0].pair_sizes, unit, self.device)
+        queries = SoftTiles.of(pairs, spread, self.sides[0].tiles.sizes, unit, self.device)
 
         def write(rows: TileRows, errors: Tensor, out: Tensor) -> None:
             # A byte is known to be within half a unit, which the bound takes into account.

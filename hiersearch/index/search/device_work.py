@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hiersearch.device.choice import DeviceWork
 from hiersearch.index.search.resident import GRID_BYTES, HeldViews
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 
 QUERY_SECONDS, ENTRY_SECONDS = 1e-3, 4e-8
 """What a search takes on the CPU, and more for each entry: the lower end of what was measured."""

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hiersearch.index.bounds.packing import COARSE, MIDDLE
-from hiersearch.index.search._join_kernels import JoinSide, close_rows
+from hiersearch.index.search._join_kernels import JoinLimit, JoinSide, close_rows
 from hiersearch.index.search.pair_distances import Entries, Numbers
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import CORES, pool
 
 BLOCKS_AT_ONCE = 64
@@ -127,9 +126,7 @@ class TileJoin:
             one,
             other,
             task.a == task.b,
-            np.array([frame.tiling.count(COARSE), frame.tiling.count(MIDDLE)]),
-            frame.pair_units,
-            self.reach,
+            JoinLimit(self.reach, frame.tile_counts, frame.pair_units),
             task.stop,
             task.cursor,
             *rows,

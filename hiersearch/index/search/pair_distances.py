@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.search._join_kernels import pair_overlaps
-from hiersearch.index.segments.layout import LARGEST_TABLE, View, unsound_bytes
+from hiersearch.index.segments.decoding import LARGEST_TABLE, unsound_bytes
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.ids import Id
 from hiersearch.index.threads import in_slices
+from hiersearch.metric._kernels import ManyRuns
 from hiersearch.metric.queries import HardQuery
-from hiersearch.metric.run_arrays import RunArrays
+from hiersearch.partitions.runs import RunArrays
 
 Numbers = NDArray[np.int64]
 
@@ -133,10 +135,7 @@ class Entries:
             some = tabled[part]
             found = np.empty(some.size, out.dtype)
             pair_overlaps(
-                runs.starts,
-                runs.labels,
-                runs.ends,
-                runs.n_regions,
+                ManyRuns(runs.starts, runs.labels, runs.ends, runs.n_regions),
                 a[some],
                 b[some],
                 frame.prefix.size - 1,

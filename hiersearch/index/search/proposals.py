@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hiersearch.device.choice import Device
 from hiersearch.errors import MissingExtraError
 from hiersearch.index.bounds.packing import MIDDLE
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 
 DIMENSIONS = 48
 """Length of an embedding."""

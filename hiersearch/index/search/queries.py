@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from hiersearch.hierarchy.costs import RegionCosts, region_costs
 from hiersearch.hierarchy.tree import MergeTree
-from hiersearch.index.bounds import _overlap_kernels, _search_kernels
-from hiersearch.index.bounds.packing import COARSE, FINEST, MIDDLE, Frame, Masses, tile_codes
+from hiersearch.index.bounds import _search_kernels
+from hiersearch.index.bounds._overlap_kernels import OverlapQuery, overlap_bounds
+from hiersearch.index.bounds._tile_kernels import Masses, coarser_masses, pair_sums
+from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame, tile_codes
 from hiersearch.index.bounds.soft_masses import channel_masses
-from hiersearch.index.segments.layout import View, overlaps_with, unsound_bytes
+from hiersearch.index.segments.decoding import overlaps_with, unsound_bytes
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import in_slices
-from hiersearch.metric.queries import Query, prepared_query, square_sum, under
+from hiersearch.metric.queries import Query, prepared_query
+from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.partition import Partition
+from hiersearch.partitions.runs import square_sum
 from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
 
 BLOCKS_A_THREAD = 2**14
@@ -177,10 +182,14 @@ class _Overlap(_Exact):
         self, query: Partition | SoftPartition, frame: Frame, masses: Masses, sizes: Bounds
     ) -> None:
         super().__init__(query, frame)
-        self.masses = masses
-        self.parents = masses.coarser(4)
-        self.sizes = sizes
-        self.square_sum = float(sizes @ sizes)
+        self.in_tiles = OverlapQuery(
+            masses,
+            coarser_masses(masses, 4),
+            sizes,
+            float(sizes @ sizes),
+            frame.totals,
+            frame.units,
+        )
         self.scale = float(query.total) ** 2
         self.margin = 1e-9 * self.scale
 
@@ -190,26 +199,7 @@ class _Overlap(_Exact):
         DamageError is raised where the masses of a row are no stream of masses.
         """
         out = np.empty(rows.size)
-        arrays = view.arrays
-        unsound = _overlap_kernels.overlap_bounds(
-            arrays["masses"],
-            arrays["mass_ends"],
-            arrays["n_regions"],
-            arrays["squares"],
-            rows,
-            self.frame.totals,
-            self.frame.units,
-            self.masses.ends,
-            self.masses.regions,
-            self.masses.masses,
-            self.parents.ends,
-            self.parents.regions,
-            self.parents.masses,
-            self.sizes,
-            self.square_sum,
-            MOST_CELLS,
-            out,
-        )
+        unsound = overlap_bounds(view.masses, rows, self.in_tiles, MOST_CELLS, out)
         if unsound >= 0:
             raise unsound_bytes(view.file, f"the masses of entry {unsound}", "masses")
         return out
@@ -224,29 +214,23 @@ class HardQuery(_Overlap):
         masses = frame.masses(query)
         super().__init__(query, frame, masses, query.sizes.astype(np.float64))
         self.partition = query
-        self.codes = tile_codes(frame, masses)
-        self.embedded: NDArray[Any] = self.codes.middle
-        self.diagonals = np.array([frame.tiling.count(COARSE), frame.tiling.count(MIDDLE)])
+        codes = tile_codes(frame, masses)
+        self.tiles = _search_kernels.TileQuery(
+            codes.coarse, codes.middle, codes.errors, frame.tile_counts, frame.pair_units
+        )
+        self.embedded: NDArray[Any] = codes.middle
         self.squares = square_sum(query)
 
     def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
         """Return for each block how far its pivot seems, and a bound for all its members."""
-        arrays = view.arrays
-        n = arrays["block_ends"].size
+        pivots = view.pivots
+        n = pivots.radii.size
         nearness, bounds = np.empty(n, np.float32), np.empty(n)
 
         def of_part(part: slice) -> None:
-            _search_kernels.block_bounds(
-                arrays["pivot_middle"][part],
-                arrays["pivot_errors"][part],
-                arrays["block_radii"][part],
-                self.codes.middle,
-                self.codes.errors[1],
-                int(self.diagonals[1]),
-                self.frame.pair_units[1],
-                nearness[part],
-                bounds[part],
-            )
+            middle, errors, radii = pivots
+            some = _search_kernels.Pivots(middle[part], errors[part], radii[part])
+            _search_kernels.block_bounds(some, self.tiles, nearness[part], bounds[part])
 
         in_slices(of_part, n, BLOCKS_A_THREAD)
         return nearness, bounds
@@ -260,23 +244,7 @@ class HardQuery(_Overlap):
         counts: NDArray[np.int64],
     ) -> tuple[Rows, Bounds]:
         """Return the members of blocks whose tile bounds are within a radius, with those."""
-        arrays = view.arrays
-        return _search_kernels.members_within(
-            arrays["coarse"],
-            arrays["coarse_errors"],
-            arrays["middle"],
-            arrays["middle_errors"],
-            blocks,
-            arrays["block_ends"],
-            live,
-            self.codes.coarse,
-            self.codes.middle,
-            self.codes.errors,
-            self.diagonals,
-            self.frame.pair_units,
-            radius,
-            counts,
-        )
+        return _search_kernels.members_within(view.tiles, blocks, live, self.tiles, radius, counts)
 
     def _from_codes(self, view: View, rows: Rows) -> NDArray[Any]:
         """Return ρ of rows, decoded and compared in batches. O(runs) each."""
@@ -297,33 +265,23 @@ class SoftQuery(_Overlap):
         masses, squares = channel_masses(query, frame)
         sizes = np.bincount(masses.regions, weights=masses.masses, minlength=query.n_channels)
         super().__init__(query, frame, masses, sizes.astype(np.float64))
-        middle = masses.coarser(4 ** (FINEST - MIDDLE))
-        totals = frame.level_totals(MIDDLE)
-        self.n_diagonal = totals.size
         self.margin += _rounding_of_sums(query)
-        self.pairs = _triangle(middle.pair_sums())
-        self.pair_sizes = _triangle(np.outer(totals, totals))
-        self.embedded: NDArray[Any] = self.pairs / frame.pair_units[1]
+        pairs = _triangle(pair_sums(coarser_masses(masses, 4 ** (FINEST - MIDDLE))))
+        totals, unit = frame.level_totals(MIDDLE), frame.pair_units[1]
+        self.embedded: NDArray[Any] = pairs / unit
         # Σ C (1 − C) over each tile pair; rounding must not lift it. Nothing is a bound, too.
-        self.spread = np.zeros(self.pairs.size)
+        spread = np.zeros(pairs.size)
         if squares is not None:
-            self.spread = np.maximum(self.pairs * (1 - 1e-9) - _triangle(squares), 0.0)
+            spread = np.maximum(pairs * (1 - 1e-9) - _triangle(squares), 0.0)
+        self.tiles = _search_kernels.SoftTileQuery(
+            pairs, _triangle(np.outer(totals, totals)), spread, totals.size, float(unit)
+        )
 
     def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
         """Return for each block how far its pivot seems, and a bound for all its members."""
-        arrays = view.arrays
-        n = arrays["block_ends"].size
+        n = view.pivots.radii.size
         nearness, bounds = np.empty(n, np.float32), np.empty(n)
-        _search_kernels.soft_block_bounds(
-            arrays["pivot_middle"],
-            arrays["pivot_errors"],
-            arrays["block_radii"],
-            self.pairs,
-            self.n_diagonal,
-            self.frame.pair_units[1],
-            nearness,
-            bounds,
-        )
+        _search_kernels.soft_block_bounds(view.pivots, self.tiles, nearness, bounds)
         return nearness, bounds
 
     def members(
@@ -335,19 +293,8 @@ class SoftQuery(_Overlap):
         counts: NDArray[np.int64],
     ) -> tuple[Rows, Bounds]:
         """Return the members of blocks whose tile bounds are within a radius, with those."""
-        arrays = view.arrays
         return _search_kernels.soft_members_within(
-            arrays["middle"],
-            blocks,
-            arrays["block_ends"],
-            live,
-            self.pairs,
-            self.pair_sizes,
-            self.spread,
-            self.n_diagonal,
-            self.frame.pair_units[1],
-            radius,
-            counts,
+            view.tiles, blocks, live, self.tiles, radius, counts
         )
 
 

@@ -25,7 +25,7 @@ from hiersearch.device.runs import GridRuns, RegionRuns, grid_part
 from hiersearch.device.tiles import ALIGNED, TileRows
 from hiersearch.index.bounds.packing import MIDDLE
 from hiersearch.index.search.queries import Rows
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor

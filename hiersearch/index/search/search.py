@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from hiersearch.index.bounds._search_kernels import bytes_between
 from hiersearch.index.search.proposals import FaissProposer
 from hiersearch.index.search.queries import IndexQuery, Rows
 from hiersearch.index.search.results import SearchWork
-from hiersearch.index.segments.layout import View
+from hiersearch.index.segments.view import View
 from hiersearch.index.threads import in_slices
 
 PROPOSING_BLOCKS = 6
@@ -52,6 +52,15 @@ APPROXIMATE_BLOCKS = 16
 """Blocks whose members an approximate search looks at, and one for every neighbour."""
 
 
+class FoundRow(NamedTuple):
+    """An entry whose distance a search has found."""
+
+    view: int
+    """Number of its segment's view among those searched."""
+    row: int
+    """Its row there."""
+
+
 @dataclass(slots=True)
 class Best:
     """The nearest entries so far, ties at the end included."""
@@ -62,21 +71,21 @@ class Best:
     """What an answer's distance must not exceed: it shrinks once k are known."""
     distances: list[Any] = field(default_factory=list)
     """Distances that were found, not divided."""
-    places: list[tuple[int, int]] = field(default_factory=list)
-    """Number of the view and row of each."""
+    found: list[FoundRow] = field(default_factory=list)
+    """The entry of each."""
 
     def add(self, view: int, rows: Rows, distances: NDArray[Any]) -> None:
         """Take exact distances into account."""
         near = distances <= self.radius
         self.distances += distances[near].tolist()
-        self.places += [(view, row) for row in rows[near].tolist()]
+        self.found += [FoundRow(view, row) for row in rows[near].tolist()]
         if self.k is not None and len(self.distances) >= self.k:
             values = sorted(self.distances)
             self.radius = values[self.k - 1]
             if len(values) > 4 * self.k + 64:
                 kept = [i for i, d in enumerate(self.distances) if d <= self.radius]
                 self.distances = [self.distances[i] for i in kept]
-                self.places = [self.places[i] for i in kept]
+                self.found = [self.found[i] for i in kept]
 
 
 @dataclass(slots=True)

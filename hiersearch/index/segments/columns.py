@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from hiersearch.index.bounds.packing import PADDING
-from hiersearch.index.store.columns import PIECEWISE, STORE_COLUMNS, Column
+from hiersearch.index.bounds.packing import COARSE, MIDDLE, PADDING, Frame
+from hiersearch.index.store.columns import PIECEWISE, STORE_COLUMNS, Column, Known, chunks_of
 
 _INTEGERS = ("|u1", "<i2", "<u2", "<i4", "<u4", "<i8")
 
@@ -93,8 +93,22 @@ PARTITION_COLUMNS = (
     Column("ring", ("<f8",), "entries", "bounds", low=0),
 )
 """What an index of partitions keeps of its entries. Conditions name columns that come before."""
+CHUNKS = chunks_of(PARTITION_COLUMNS)
+"""Bytes under one checksum where arrays are read piecewise; elsewhere the store's default."""
 
 _KINDS = {column.name: column.kind for column in (*STORE_COLUMNS, *PARTITION_COLUMNS)}
+
+
+def known_of(frame: Frame, n_entries: int) -> Known:
+    """Return the numbers that follow from an index, which the schema's conditions refer to."""
+    square = frame.total * frame.total
+    return {
+        "entries": n_entries,
+        "pixels": math.prod(frame.grid),
+        "largest square": square if isinstance(square, int) else square * (1 + 1e-9),
+        "coarse pairs": frame.n_pairs(COARSE),
+        "middle pairs": frame.n_pairs(MIDDLE),
+    }
 
 
 def needed_for(decoded: Literal["entries", "cuts"]) -> list[Column]:

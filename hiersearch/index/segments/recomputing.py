@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from hiersearch.errors import Damage, DamageError
 from hiersearch.index.bounds.packing import packed
-from hiersearch.index.segments.layout import View, radii, rings
+from hiersearch.index.segments.arranging import radii, rings
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.columns import begins_of
 from hiersearch.partitions.partition import Partition
 

@@ -15,9 +15,9 @@ from hiersearch.errors import Damage, DamageError
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.index.formats.entries import Entry
 from hiersearch.index.segments import writing
-from hiersearch.index.segments.columns import needed_for
-from hiersearch.index.segments.layout import CHUNKS, View, known_of
+from hiersearch.index.segments.columns import CHUNKS, known_of, needed_for
 from hiersearch.index.segments.recomputing import differences
+from hiersearch.index.segments.view import View
 from hiersearch.index.store import catalogue
 from hiersearch.index.store.columns import Column, check_heads, check_values, sound_rows
 from hiersearch.index.store.segment import Progress, Segment

@@ -17,12 +17,15 @@ from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.index.bounds.packing import Frame, Packed, packed
 from hiersearch.index.formats.entries import Entry
 from hiersearch.index.resample import resampled
-from hiersearch.index.segments.layout import CHUNKS, Cuts, View, arranged
+from hiersearch.index.segments.arranging import Cuts, arranged
+from hiersearch.index.segments.columns import CHUNKS
+from hiersearch.index.segments.view import View
 from hiersearch.index.store.batch import FIRST_BEYOND, NO_IDS_LEFT
 from hiersearch.index.store.ids import checked_id
-from hiersearch.index.store.snapshot import Place, StoredSegment
+from hiersearch.index.store.snapshot import StoredPlace, StoredSegment
 from hiersearch.index.store.store import Store
-from hiersearch.metric.queries import PartitionLike, as_hard, under
+from hiersearch.partitions.inputs import PartitionLike, as_hard
+from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.partition import Partition
 
 Id = int | str
@@ -76,7 +79,7 @@ def batches(
 
 
 def write(
-    store: Store, frame: Frame, entries: Sequence[Entry], removing: Iterable[Place] = ()
+    store: Store, frame: Frame, entries: Sequence[Entry], removing: Iterable[StoredPlace] = ()
 ) -> StoredSegment:
     """Write entries, which are checked, as one segment, in one commit."""
     arrays, order = segment_arrays(frame, entries)

@@ -15,7 +15,7 @@ from hiersearch.index.store.catalogue import CatalogueState, SegmentRow, segment
 from hiersearch.index.store.columns import STORE_COLUMNS, chunks_of
 from hiersearch.index.store.ids import Id
 from hiersearch.index.store.segment_writer import write_segment
-from hiersearch.index.store.snapshot import Place, StoredSegment, find_many
+from hiersearch.index.store.snapshot import StoredPlace, StoredSegment, find_many
 
 Arrays = Mapping[str, NDArray[Any] | Iterable[NDArray[Any]]]
 """Arrays by name; one that is made piece by piece may be an iterable of its pieces."""
@@ -45,7 +45,7 @@ def checked_batch(
     segments: Sequence[StoredSegment],
     given: Sequence[Id | None],
     objects: Sequence[Mapping[str, Any] | None],
-    leaving: Collection[Place] = (),
+    leaving: Collection[StoredPlace] = (),
 ) -> Batch:
     """Check ids and metadata, and give automatic ids. O((entries + segments) · log stored).
 
@@ -59,7 +59,7 @@ def checked_batch(
         The ids.
     objects : sequence of dict or None
         The metadata.
-    leaving : places
+    leaving : collection of StoredPlace
         Entries of ``segments`` whose ids may come again.
 
     Raises

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,17 @@ from hiersearch.index.store.ids import Id, IdTable, hashes_of
 from hiersearch.index.store.metadata import MetadataTable
 from hiersearch.index.store.segment import Segment
 
-Place = tuple[int, int]
-"""Where an entry is: number of the segment, position in it."""
-
 ATTEMPTS = 50
 """How often a reader starts again whose segments a writer replaced before it opened them."""
+
+
+class StoredPlace(NamedTuple):
+    """Where an entry is stored."""
+
+    segment: int
+    """Number of its segment."""
+    position: int
+    """Its position there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,12 +165,12 @@ def opened(
 
 def find_many(
     segments: Sequence[StoredSegment], ids: Sequence[Id], hashes: NDArray[np.uint64] | None = None
-) -> list[Place | None]:
+) -> list[StoredPlace | None]:
     """Return the place of the live entry of each id, or None. O((ids + segments) · log entries).
 
     Hashes propose, ids decide: two ids of one hash are told apart.
     """
-    found: list[Place | None] = [None] * len(ids)
+    found: list[StoredPlace | None] = [None] * len(ids)
     if not ids:
         return found
     if hashes is None:
@@ -175,5 +181,5 @@ def find_many(
         index, positions = segment.ids.candidates(ordered)
         for i, position in zip(order[index].tolist(), positions.tolist(), strict=True):
             if segment.is_live(position) and segment.id_at(position) == ids[i]:
-                found[i] = (segment.number, position)
+                found[i] = StoredPlace(segment.number, position)
     return found

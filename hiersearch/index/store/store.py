@@ -40,7 +40,7 @@ from hiersearch.index.store.metadata import json_text
 from hiersearch.index.store.recovery import Recovery, inspect, recover
 from hiersearch.index.store.segment import Progress
 from hiersearch.index.store.snapshot import (
-    Place,
+    StoredPlace,
     StoredSegment,
     find_many,
     open_snapshot,
@@ -62,7 +62,7 @@ class Store:
     >>> with Store.create(Path(folder.name, "store"), {"grid": [2, 3]}) as store:
     ...     segment = store.append(["a", None], [{"split": "train"}, None], {"x": np.arange(2)})
     ...     segment.all_ids(), segment.data.array("x").tolist(), store.find("a")
-    (['a', 0], [0, 1], (1, 0))
+    (['a', 0], [0, 1], StoredPlace(segment=1, position=0))
     >>> store = Store.open(Path(folder.name, "store"))
     >>> len(store), store.settings, store.where({"split": "train"})[1].tolist()
     (2, {'grid': [2, 3]}, [True, False])
@@ -234,11 +234,11 @@ class Store:
         """Return the number of entries that are not removed. O(entries)."""
         return sum(segment.n_live for segment in self.segments)
 
-    def find(self, id: Id) -> Place | None:
-        """Return where the entry of an id is, as (segment number, position), or None."""
+    def find(self, id: Id) -> StoredPlace | None:
+        """Return where the entry of an id is stored, or None."""
         return self.find_many([id])[0]
 
-    def find_many(self, ids_: Sequence[Id]) -> list[Place | None]:
+    def find_many(self, ids_: Sequence[Id]) -> list[StoredPlace | None]:
         """Return for each id where its entry is, or None. O((ids + segments) · log entries)."""
         return find_many(self.segments, [checked_id(value) for value in ids_])
 
@@ -334,7 +334,7 @@ class Store:
         arrays: Arrays,
         *,
         chunk_bytes: Mapping[str, int] | None = None,
-        removing: Iterable[Place] = (),
+        removing: Iterable[StoredPlace] = (),
     ) -> StoredSegment:
         """Add entries as one new segment, in one commit. O(bytes + entries · log entries).
 
@@ -348,7 +348,7 @@ class Store:
             What :func:`hiersearch.index.store.segment_writer.write_segment` takes.
         chunk_bytes : mapping from name to int, optional
             Bytes under one checksum.
-        removing : places, optional
+        removing : iterable of StoredPlace, optional
             Entries that go in the same commit: an update. Their ids may come again.
 
         Returns
@@ -368,13 +368,17 @@ class Store:
         """
         with self.writing():
             gone = self._checked_places(removing)
-            places = {(number, p) for number, which in gone.items() for p in which.tolist()}
+            places = {
+                StoredPlace(number, position)
+                for number, positions in gone.items()
+                for position in positions.tolist()
+            }
             batch = checked_batch(self._state, self.segments, ids, metadata, places)
             added = self._change("adding", batch, arrays, chunk_bytes, removed=gone)
         assert added is not None
         return added
 
-    def remove(self, places: Iterable[Place]) -> None:
+    def remove(self, places: Iterable[StoredPlace]) -> None:
         """Remove entries, in one commit. Their bytes go when their segment is replaced.
 
         Raises
@@ -426,17 +430,17 @@ class Store:
             raise ValueError(f"old must hold segments of the store, got {segment.number}")
         return segment.number
 
-    def _checked_places(self, places: Iterable[Place]) -> dict[int, NDArray[np.int64]]:
+    def _checked_places(self, places: Iterable[StoredPlace]) -> dict[int, NDArray[np.int64]]:
         gone: dict[int, set[int]] = {}
-        for number, position in places:
-            segment = self._segments.get(number)
-            is_entry = segment is not None and 0 <= position < segment.n_entries
-            if segment is None or not is_entry or not segment.is_live(position):
-                raise ValueError(f"places must hold entries, got {(number, position)}")
-            positions = gone.setdefault(number, set())
-            if position in positions:
-                raise ValueError(f"places must differ, got {(number, position)} twice")
-            positions.add(position)
+        for place in places:
+            segment = self._segments.get(place.segment)
+            is_entry = segment is not None and 0 <= place.position < segment.n_entries
+            if segment is None or not is_entry or not segment.is_live(place.position):
+                raise ValueError(f"places must hold entries, got {place}")
+            positions = gone.setdefault(place.segment, set())
+            if place.position in positions:
+                raise ValueError(f"places must differ, got {place} twice")
+            positions.add(place.position)
         return {number: np.array(sorted(found), np.int64) for number, found in gone.items()}
 
     def _change(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hiersearch import _validate
 from hiersearch.choices import TRAINED_READINGS, TrainedReading, TrainingLoss
+from hiersearch.networks.models import MOST_WIDTHS
 
 LOSSES: dict[TrainedReading, tuple[TrainingLoss, ...]] = {
     "objects": (
@@ -25,9 +26,6 @@ DEFAULT_LOSSES: dict[TrainedReading, TrainingLoss] = {
     "affinities": "affinity-metric",
 }
 """The loss that is taken where none is given, chosen by the benchmarks."""
-
-MOST_WIDTHS = 8
-"""Resolutions of the small U-Net at most: with more, an image is padded to hundreds of pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def test_tile_bound_is_the_l1_distance_of_pair_sums_less_rounding(tmp_path_facto
     for row, bound in zip(rows, bounds, strict=True):
         theirs = pair_sums(case.maps[row], tiles, n_tiles, None)[1]
         true = np.abs(mine - theirs).sum()
-        errors = case.query.codes.errors[1] + case.view.arrays["middle_errors"][row]
+        errors = case.query.tiles.errors[1] + case.view.arrays["middle_errors"][row]
         assert true - 2 * errors - 1e-9 <= bound <= true + 1e-9
 
 
@@ -177,7 +177,7 @@ def test_tile_bound_of_unions_of_tiles_misses_the_distance_by_rounding_alone(tmp
     case = Case(tmp_path, maps, Partition.from_labels(maps[0]), None)
     assert case.frame.tiling.splits[1] == (4, 6)
     rows, bounds = case.members(np.inf)
-    errors = case.query.codes.errors[1] + case.view.arrays["middle_errors"][rows]
+    errors = case.query.tiles.errors[1] + case.view.arrays["middle_errors"][rows]
     assert (case.true[rows] - bounds <= 2 * errors + 1e-6).all()
     assert grid == case.frame.grid
 
@@ -229,7 +229,7 @@ def test_channels_too_many_to_be_multiplied_have_sound_bounds(tmp_path, monkeypa
     monkeypatch.setattr(soft_masses, "MOST_PRODUCTS", 10)
     for kind in ("regions", "sparse"):
         case = random_case(tmp_path / kind, 11, kind, "none", (12, 18))
-        assert not case.query.spread.any()
+        assert not case.query.tiles.spread.any()
         rows, bounds = case.members(np.inf)
         assert (bounds <= case.limit[rows]).all()
 

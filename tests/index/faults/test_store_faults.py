@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hiersearch.index.store import catalogue
+from hiersearch.index.store.snapshot import StoredPlace
 from hiersearch.index.store.store import Store
 from tests.index.faults import killing as faults
 from tests.index.faults import tracing
@@ -333,7 +334,7 @@ def test_a_catalogue_that_can_not_grow_leaves_the_store_as_it_was(tmp_path, monk
 
         with monkeypatch.context() as patched:
             patched.setattr(sqlite3, "connect", without_space)
-            places = [(1, position) for position in range(8000)]
+            places = [StoredPlace(1, position) for position in range(8000)]
             with pytest.raises(OSError, match="no space left on the device: removing left the ind"):
                 store.remove(places)
         assert (len(store), store.generation) == (9000, 1)

@@ -14,7 +14,7 @@ from hiersearch.index.formats.entries import Entry
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.search import duplicates, joining, pair_distances
 from hiersearch.index.search.results import id_key
-from hiersearch.index.segments import layout
+from hiersearch.index.segments import decoding
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -194,7 +194,7 @@ def test_batches_however_small_find_all(tmp_path, monkeypatch):
         (pair_distances, "PAIRS_A_THREAD", 1),
     ):
         monkeypatch.setattr(module, name, value)
-    assert layout.LARGEST_TABLE > 20
+    assert decoding.LARGEST_TABLE > 20
     maps = random_collection(np.random.default_rng(4), (6, 7), 50)
     entries = dict(enumerate(maps))
     with made(tmp_path / "index", maps[:40]) as index:

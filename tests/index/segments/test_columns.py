@@ -10,10 +10,11 @@ from hiersearch.errors import DamageError
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.segments.columns import PARTITION_COLUMNS, kind_of
 from hiersearch.index.store import catalogue
-from hiersearch.index.store.columns import COLUMNS, STORE_COLUMNS, chunks_of
+from hiersearch.index.store.columns import STORE_COLUMNS, chunks_of
 from hiersearch.index.store.segment import Segment
 from tests.index.faults.crafted import GRID, altered_rows, rewrite_segment, sound_folder
 
+COLUMNS = {column.name: column for column in (*STORE_COLUMNS, *PARTITION_COLUMNS)}
 PLAIN, CUTS = 1, 3
 """Numbers of segments of the folder, one of label maps, one of a hierarchy's cuts."""
 

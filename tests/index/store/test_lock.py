@@ -12,6 +12,7 @@ import pytest
 from hiersearch.errors import DamageError, IndexLockedError, OvertakenError
 from hiersearch.index.store import catalogue
 from hiersearch.index.store import lock as _lock
+from hiersearch.index.store.snapshot import StoredPlace
 from hiersearch.index.store.store import Store
 from tests.index.faults.killing import ROOT
 from tests.index.faults.races import append, at_once, contents
@@ -95,7 +96,7 @@ def test_without_locks_the_second_writer_is_refused_and_destroys_nothing(
         if first == "append":
             append(other, "b")
         elif first == "remove":
-            other.remove([(1, 0)])
+            other.remove([StoredPlace(1, 0)])
         else:
             other.replace(other.segments, ["a"], [{"name": "a"}], {"x": np.zeros((1, 50))})
         files = {file.name: file.read_bytes() for file in (path / "segments").iterdir()}
@@ -195,7 +196,7 @@ def test_a_forked_child_reads_and_is_told_to_open_the_store_again_to_write(store
         assert not store.writable
         for write in (
             lambda: append(store, "b"),
-            lambda: store.remove([(1, 0)]),
+            lambda: store.remove([StoredPlace(1, 0)]),
             lambda: store.replace(store.segments, [], [], {}),
         ):
             with pytest.raises(IndexLockedError, match=told):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hiersearch.errors import DamageError, FormatError, IndexLockedError
 from hiersearch.index.store import catalogue
 from hiersearch.index.store import ids as ids_module
+from hiersearch.index.store.snapshot import StoredPlace
 from hiersearch.index.store.store import Store
 from tests.index.faults.killing import ROOT
 from tests.index.store.test_catalogue import leave_hot_journal
@@ -287,14 +289,15 @@ def test_arrays_may_not_use_names_of_the_store(store):
 
 def test_places_that_hold_no_entry_are_refused(store):
     store.append(["a", "b"], [None] * 2, values(1, 2))
-    store.remove([(1, 0)])
-    for place in ((1, 0), (1, 2), (1, -1), (2, 0)):
-        with pytest.raises(ValueError, match=rf"places must hold entries, got \({place[0]}, "):
+    store.remove([StoredPlace(1, 0)])
+    for place in (StoredPlace(*at) for at in ((1, 0), (1, 2), (1, -1), (2, 0))):
+        with pytest.raises(ValueError, match=re.escape(f"places must hold entries, got {place}")):
             store.remove([place])
-    with pytest.raises(ValueError, match=r"places must differ, got \(1, 1\) twice"):
-        store.remove([(1, 1), (1, 1)])
+    twice = StoredPlace(1, 1)
+    with pytest.raises(ValueError, match=re.escape(f"places must differ, got {twice} twice")):
+        store.remove([twice, twice])
     with pytest.raises(ValueError, match="places must hold entries"):
-        store.append(["c"], [None], values(1), removing=[(5, 0)])
+        store.append(["c"], [None], values(1), removing=[StoredPlace(5, 0)])
     assert list(store.ids()) == ["b"]
 
 
@@ -319,7 +322,7 @@ def test_readers_and_closed_stores_refuse_to_write(store, path):
     with Store.open(path) as reader:
         for write in (
             lambda: reader.append(["b"], [None], values(1)),
-            lambda: reader.remove([(1, 0)]),
+            lambda: reader.remove([StoredPlace(1, 0)]),
             lambda: reader.replace(reader.segments, [], [], {}),
         ):
             with pytest.raises(ValueError, match="the store is open for reading only"):
