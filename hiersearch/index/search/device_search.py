@@ -35,7 +35,7 @@ from hiersearch.index.bounds.packing import MIDDLE
 from hiersearch.index.search.answering import Asked, Live
 from hiersearch.index.search.found_pairs import FoundPairs
 from hiersearch.index.search.proposals import FaissProposer
-from hiersearch.index.search.queries import HardQuery, SoftQuery
+from hiersearch.index.search.queries import BoundedHardQuery, BoundedSoftQuery
 from hiersearch.index.search.resident import HeldViews, stretches
 from hiersearch.index.search.search import Search
 from hiersearch.index.segments.view import View
@@ -373,12 +373,12 @@ class _Batch:
 
 def _form(one: Asked) -> str:
     """Return which form a query has on a device: hard, soft, or other, which is none."""
-    if isinstance(one.query, HardQuery):
+    if isinstance(one.query, BoundedHardQuery):
         return "hard"
-    return "soft" if isinstance(one.query, SoftQuery) and fits(one.query.query) else "other"
+    return "soft" if isinstance(one.query, BoundedSoftQuery) and fits(one.query.query) else "other"
 
 
 def _channels(one: Asked) -> int:
     """Return how many channels or regions a query has."""
-    query = cast(HardQuery | SoftQuery, one.query).query
+    query = cast(BoundedHardQuery | BoundedSoftQuery, one.query).query
     return query.n_regions if isinstance(query, Partition) else cast(Memberships, query).n_channels

@@ -77,11 +77,11 @@ def index_query(query: Partition | SoftPartition, frame: Frame) -> IndexQuery:
     """Prepare a query on the index's grid, which is brought under the index's measure."""
     query = under(query, frame.measure)
     if isinstance(query, Partition):
-        return HardQuery(query, frame)
+        return BoundedHardQuery(query, frame)
     if isinstance(query, Affinities):
         return BareQuery(query, frame)
     assert isinstance(query, Memberships)
-    return SoftQuery(query, frame)
+    return BoundedSoftQuery(query, frame)
 
 
 class _Exact:
@@ -205,7 +205,7 @@ class _Overlap(_Exact):
         return out
 
 
-class HardQuery(_Overlap):
+class BoundedHardQuery(_Overlap):
     """A hard partition: all bounds, and exact distances in batches."""
 
     has_bounds = True
@@ -256,7 +256,7 @@ class HardQuery(_Overlap):
         return distances if self.kind is np.int64 else np.maximum(distances, 0.0)
 
 
-class SoftQuery(_Overlap):
+class BoundedSoftQuery(_Overlap):
     """Memberships: the same bounds from the channels' masses, distances from prefix sums."""
 
     has_bounds = True
