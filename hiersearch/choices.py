@@ -44,3 +44,6 @@ SOFT_MIX = "soft-mix"
 RefinementMethod = Literal["tree_voting", "metric_merging", "best_cut", "objects"]
 REFINEMENT_METHODS: tuple[RefinementMethod, ...] = get_args(RefinementMethod)
 """Ways of refining a network's output."""
+
+USUAL_K = 10
+"""How many answers a search of an index gives unless told otherwise."""

@@ -11,6 +11,7 @@ __all__ = [
     "DoubtfulInputWarning",
     "FileFormatError",
     "FormatError",
+    "HiersearchWarning",
     "IndexLockedError",
     "MergingWarning",
     "MissingExtraError",
@@ -40,7 +41,11 @@ class NetworkError(ValueError):
     """
 
 
-class DoubtfulInputWarning(UserWarning):
+class HiersearchWarning(UserWarning):
+    """What the package warns of. The command line shows it in one line."""
+
+
+class DoubtfulInputWarning(HiersearchWarning):
     """Input that can be used, and is hardly what was meant. The command line shows it, too."""
 
 
@@ -107,5 +112,5 @@ class OvertakenError(IndexLockedError):
     """Somebody else wrote the index although this writer has its lock: it must be opened again."""
 
 
-class MergingWarning(UserWarning):
+class MergingWarning(HiersearchWarning):
     """What was asked for is done, but small segments could not be merged afterwards."""

@@ -8,7 +8,7 @@ several files failed and the others were done; 2 usage or bad input; 129 (SIGHUP
 
 import io
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -76,18 +76,10 @@ def main() -> None:
             # Where letters are missing, escapes: no name can make a table fail.
             stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
-        warnings.simplefilter("always")
-        warnings.showwarning = _show_own_warning
+        # Warnings of libraries are for programmers; the package's own are shown all the same.
+        warnings.simplefilter("ignore")
     logging.getLogger("hiersearch").addHandler(_Aside(logging.WARNING))
     app(prog_name="hiersearch")
-
-
-def _show_own_warning(
-    message: Warning | str, category: type[Warning], *where: Any, **more: Any
-) -> None:
-    """Show what the package warns of; warnings of libraries are for programmers."""
-    if category.__module__.partition(".")[0] == "hiersearch":
-        warn(str(message))
 
 
 class _Aside(logging.Handler):

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from hiersearch.cli import signals
 from hiersearch.cli.console import ReaderGone, print_aside, warn
 from hiersearch.cli.names import shown
-from hiersearch.errors import DoubtfulInputWarning, MissingExtraError
+from hiersearch.errors import HiersearchWarning, MissingExtraError
 
 SOME_FAILED = 1
 """Exit code where some of several inputs failed, and the others were done."""
@@ -46,7 +46,7 @@ class PlainErrors(TyperGroup):
         """Run a command and leave with its exit code."""
         reason = ""
         try:
-            with _shown_doubts():
+            with _own_warnings_shown():
                 code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
@@ -93,14 +93,14 @@ def print_failed(failed: list[dict[str, str]], what: str, total: int) -> None:
 
 
 @contextmanager
-def _shown_doubts() -> Iterator[None]:
-    """Write warnings of doubtful input on standard error, each once; others are as they were."""
+def _own_warnings_shown() -> Iterator[None]:
+    """Write the package's warnings on standard error, each once; others are as they were."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("default", category=DoubtfulInputWarning)
+        warnings.filterwarnings("default", category=HiersearchWarning)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if issubclass(category, DoubtfulInputWarning):
+            if issubclass(category, HiersearchWarning):
                 warn(str(message))
             else:
                 others(message, category, *rest, **named)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
+from hiersearch.choices import USUAL_K
 from hiersearch.device.choice import Device, DeviceWork, resolved
 from hiersearch.errors import Damage, MergingWarning
 from hiersearch.hierarchy.tree import MergeTree
@@ -535,7 +536,7 @@ class PartitionIndex:
     def search(
         self,
         query: Query,
-        k: int = 1,
+        k: int = USUAL_K,
         *,
         reading: str | None = None,
         offsets: Offsets | None = None,
@@ -617,7 +618,7 @@ class PartitionIndex:
     def search_many(
         self,
         queries: Iterable[Query],
-        k: int = 1,
+        k: int = USUAL_K,
         *,
         reading: str | None = None,
         offsets: Offsets | None = None,

@@ -22,13 +22,13 @@ from hiersearch.losses._checks import (
     checked_weight,
 )
 
-MEASURES = ("uniform", "class-balanced", "region-balanced", "boundary", "tempered")
+MEASURES = ("class-balanced", "region-balanced", "boundary", "tempered")
 """The measures that a target gives by itself."""
 
 
 def target_measure(
     target: Tensor,
-    kind: str,
+    kind: str | None,
     n_classes: int,
     *,
     per: str = "image",
@@ -44,9 +44,9 @@ def target_measure(
     ----------
     target : Tensor
         Integer labels (N, \*grid) within 0..n_classes − 1, or soft probabilities
-        (N, n_classes, \*grid), for "uniform" and "class-balanced" only.
-    kind : str
-        "uniform": 1 for every pixel.
+        (N, n_classes, \*grid), for None and "class-balanced" only.
+    kind : str or None
+        None: 1 for every pixel.
         "class-balanced": 1 / measure of the pixel's class, so that each class present has the same
         total. Of a soft target the expected value of that, with the expected measure of a class.
         "region-balanced": 1 / pixels of the pixel's region, so that each has the same total; the
@@ -94,7 +94,8 @@ def target_measure(
     >>> target_measure(torch.tensor([[[0, 0, 0, 1]]]), "class-balanced", 2)
     tensor([[[0.3333, 0.3333, 0.3333, 1.0000]]])
     """
-    checked_choice(kind, MEASURES, "measure")
+    if kind is not None:
+        checked_choice(kind, MEASURES, "measure")
     checked_choice(per, SETS, "per")
     check_label(ignore_index, "ignore_index")
     soft = target.is_floating_point()
@@ -121,7 +122,7 @@ def target_measure(
     if ignore_index is not None:
         valid = target != ignore_index
     labels = torch.where(valid, target, 0)
-    if kind == "uniform":
+    if kind is None:
         weights = torch.ones_like(labels, dtype=dtype)
     elif kind == "class-balanced":
         weights = _class_shares(labels, valid, n_classes, per, dtype)
@@ -138,9 +139,9 @@ def target_measure(
     return weights * valid
 
 
-def _of_probabilities(target: Tensor, kind: str, per: str) -> Tensor:
+def _of_probabilities(target: Tensor, kind: str | None, per: str) -> Tensor:
     """Weights for a soft target: Σ_j Y_jp / (expected measure of class j)."""
-    if kind == "uniform":
+    if kind is None:
         return torch.ones_like(target[:, 0])
     axes = tuple(range(2, target.dim())) + ((0,) if per == "batch" else ())
     sums = target.sum(axes, keepdim=True)

@@ -35,7 +35,7 @@ def partition_metric_loss(
     target: Tensor,
     *,
     anchor: float = 1.0,
-    measure: str | Tensor = "uniform",
+    measure: str | Tensor | None = None,
     form: str = "squared",
     per: str = "image",
     n_regions: int | None = None,
@@ -70,8 +70,9 @@ def partition_metric_loss(
     anchor : float
         c ≥ 0, the weight of the property term with the classes as properties. Without it nothing
         ties a channel to a class, and the gradient at the uniform output is zero.
-    measure : str or Tensor
-        "uniform", "class-balanced", "region-balanced", "boundary" or "tempered", see
+    measure : str, Tensor or None
+        None, 1 everywhere;
+        "class-balanced", "region-balanced", "boundary" or "tempered", see
         :func:`hiersearch.losses.target_measure`; or non-negative weights, (N, \*grid) or
         (1, \*grid).
     form : {"squared", "root", "expected"}
@@ -144,7 +145,7 @@ def partition_metric_loss(
     read = checks and not torch.compiler.is_compiling()
     if read:
         _check_values(output, target, regions, ignore_index, from_logits)
-    if not isinstance(measure, str):
+    if isinstance(measure, Tensor):
         check_measure(measure, grid, read)
     with torch.autocast(output.device.type, enabled=False):
         dtype = working_dtype(output)
@@ -196,7 +197,7 @@ checks
         self,
         *,
         anchor: float = 1.0,
-        measure: str | Tensor = "uniform",
+        measure: str | Tensor | None = None,
         form: str = "squared",
         per: str = "image",
         n_regions: int | None = None,
@@ -209,9 +210,9 @@ checks
         super().__init__()
         _checked_options(anchor, measure, form, per, ignore_index, reduction)
         self.weights: Tensor | None
-        self.kind = measure if isinstance(measure, str) else "given"
+        self.kind = "given" if isinstance(measure, Tensor) else measure
         # A buffer moves with the module; it is no part of what was learned.
-        self.register_buffer("weights", None if isinstance(measure, str) else measure, False)
+        self.register_buffer("weights", measure if isinstance(measure, Tensor) else None, False)
         self.settings: dict[str, Any] = {
             "anchor": anchor,
             "form": form,
@@ -244,8 +245,8 @@ def _checked_options(
     check_settings(per, reduction, ignore_index)
     if isinstance(measure, str):
         checked_choice(measure, MEASURES, "measure")
-    elif not isinstance(measure, Tensor):
-        raise TypeError(f"measure must be a name or a tensor, got {measure!r}")
+    elif measure is not None and not isinstance(measure, Tensor):
+        raise TypeError(f"measure must be a name, a tensor or None, got {measure!r}")
     return checked_weight(anchor, "anchor")
 
 
@@ -318,7 +319,7 @@ def _straight_through(values: Tensor) -> Tensor:
 
 def _weights(
     target: Tensor,
-    measure: str | Tensor,
+    measure: str | Tensor | None,
     grid: tuple[int, ...],
     regions: int,
     per: str,
@@ -333,7 +334,7 @@ def _weights(
         if ignore_index is not None:
             weights = weights * (target != ignore_index)
         return weights.expand(grid).flatten(1)
-    if measure == "uniform" and ignore_index is None:
+    if measure is None and ignore_index is None:
         return None
     return target_measure(
         target, measure, regions, per=per, ignore_index=ignore_index, dtype=dtype, checks=False

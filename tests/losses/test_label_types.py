@@ -7,11 +7,13 @@ torch = pytest.importorskip("torch")
 from hiersearch.losses import (  # noqa: E402
     affinity_metric_loss,
     affinity_targets,
+    measures,
     partition_metric_loss,
     target_measure,
 )
-from hiersearch.losses.measures import MEASURES  # noqa: E402
 from hiersearch.losses.partition_metric import FORMS  # noqa: E402
+
+KINDS = (None, *measures.MEASURES)
 
 SMALL = [torch.uint8, torch.uint16, torch.uint32, torch.int16, torch.int32]
 OFFSETS = [(0, 1), (1, 0), (2, -2)]
@@ -34,7 +36,7 @@ def test_an_ignored_label_is_compared_as_a_number(dtype, form, ignored):
     settings = {"form": form, "ignore_index": ignored}
     expected = partition_metric_loss(output, target, **settings)
     assert partition_metric_loss(output, target.to(dtype), **settings) == expected
-    for kind in MEASURES:
+    for kind in KINDS:
         settings = {"form": form, "ignore_index": ignored, "measure": kind}
         found = partition_metric_loss(output, target.to(dtype), **settings)
         assert found == partition_metric_loss(output, target, **settings)
@@ -55,7 +57,7 @@ def test_more_regions_than_a_type_has_numbers():
 
 
 @pytest.mark.parametrize("dtype", SMALL)
-@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ignored", [None, -254, 2, 258])
 def test_measures_are_those_of_the_numbers(dtype, kind, ignored):
     target = random(2, 7, 6, high=4)
@@ -103,7 +105,7 @@ def test_labels_that_are_none_are_named():
         with pytest.raises(ValueError, match=f"ignore_index must be within int64, got {value}"):
             partition_metric_loss(output, target, ignore_index=value)
         with pytest.raises(ValueError, match="ignore_index must be within int64"):
-            target_measure(target, "uniform", 3, ignore_index=value)
+            target_measure(target, None, 3, ignore_index=value)
         with pytest.raises(ValueError, match="background must be within int64"):
             affinity_targets(target, OFFSETS, background=value)
     with pytest.raises(TypeError, match=r"target must be of integer dtype, got torch\.uint64"):

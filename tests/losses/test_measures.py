@@ -5,8 +5,9 @@ torch = pytest.importorskip("torch")
 
 from scipy import ndimage  # noqa: E402
 
-from hiersearch.losses import target_measure  # noqa: E402
-from hiersearch.losses.measures import MEASURES  # noqa: E402
+from hiersearch.losses import measures, target_measure  # noqa: E402
+
+KINDS = (None, *measures.MEASURES)
 
 TARGET = torch.tensor([[[0, 0, 1, 0], [0, 0, 1, 1], [2, 0, 0, 1]]])
 
@@ -16,7 +17,7 @@ def totals(weights, target, n_classes):
 
 
 def test_uniform_counts_each_pixel_once():
-    assert (target_measure(TARGET, "uniform", 3) == 1).all()
+    assert (target_measure(TARGET, None, 3) == 1).all()
 
 
 def test_class_balanced_gives_each_class_present_the_same_total():
@@ -94,13 +95,13 @@ def test_counts_of_pixels_are_not_rounded(kind):
     assert (weights == torch.tensor(1 / 90000).half()).all()
 
 
-@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_ignored_pixels_weigh_nothing_and_part_nothing(kind):
     target = torch.tensor([[0, 0, 9, 0, 0, 0, 9, 1, 1, 1, 1]])
     weights = target_measure(target, kind, 2, ignore_index=9)
     assert (weights[target == 9] == 0).all()
     expected = {
-        "uniform": [1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1],
+        None: [1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1],
         "class-balanced": [0.2, 0.2, 0, 0.2, 0.2, 0.2, 0, 0.25, 0.25, 0.25, 0.25],
         "region-balanced": [1 / 2, 1 / 2, 0, 1 / 3, 1 / 3, 1 / 3, 0, 0.25, 0.25, 0.25, 0.25],
         "boundary": [1, 1, 0, 1, 1, 5, 0, 5, 1, 1, 1],
@@ -123,13 +124,13 @@ def test_bad_arguments_are_named():
     soft = torch.full((1, 2, 3, 3), 0.5)
     cases = [
         (ValueError, "measure must be one of uniform, .*, got 'even'", (TARGET, "even", 3), {}),
-        (ValueError, "per must be one of", (TARGET, "uniform", 3), {"per": "pixel"}),
+        (ValueError, "per must be one of", (TARGET, None, 3), {"per": "pixel"}),
         (TypeError, "measure 'boundary' needs integer targets", (soft, "boundary", 2), {}),
         (TypeError, "'region-balanced' needs integer", (soft, "region-balanced", 2), {}),
-        (TypeError, "ignore_index needs integer", (soft, "uniform", 2), {"ignore_index": 1}),
-        (ValueError, r"target must have shape \(N, 3, \*grid\)", (soft, "uniform", 3), {}),
-        (ValueError, "target must sum to 1 over its channels", (2 * soft, "uniform", 2), {}),
-        (ValueError, r"labels 0..1, got 2 at index \(0, 2, 0\)", (TARGET, "uniform", 2), {}),
+        (TypeError, "ignore_index needs integer", (soft, None, 2), {"ignore_index": 1}),
+        (ValueError, r"target must have shape \(N, 3, \*grid\)", (soft, None, 3), {}),
+        (ValueError, "target must sum to 1 over its channels", (2 * soft, None, 2), {}),
+        (ValueError, r"labels 0..1, got 2 at index \(0, 2, 0\)", (TARGET, None, 2), {}),
         (ValueError, "radius must be at least 1, got 0", (TARGET, "boundary", 3), {"radius": 0}),
         (
             ValueError,
@@ -137,7 +138,7 @@ def test_bad_arguments_are_named():
             (TARGET, "boundary", 3),
             {"boundary_weight": -1},
         ),
-        (ValueError, r"target must have shape \(N, \*grid\)", (TARGET[0, 0], "uniform", 3), {}),
+        (ValueError, r"target must have shape \(N, \*grid\)", (TARGET[0, 0], None, 3), {}),
     ]
     for error, message, arguments, settings in cases:
         with pytest.raises(error, match=message):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hiersearch.choices import ACTIVATIONS
+from hiersearch.choices import ACTIVATIONS, USUAL_K
 from hiersearch.cli.console import progress, warn, write_json
 from hiersearch.cli.errors import UsageError
 from hiersearch.cli.options import (
@@ -22,8 +22,6 @@ from hiersearch.cli.options import (
     check_device,
 )
 from hiersearch.cli.outputs import Destination, checked_folder, input_files
-
-USUAL_K = 10
 
 
 def search(

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch._validate import LARGEST_INT32
 from hiersearch.errors import FormatError
 from hiersearch.index.bounds.packing import Frame
 from hiersearch.partitions.partition import Measure, as_measure
 
-MOST_PIXELS = 2**31 - 1
+MOST_PIXELS = LARGEST_INT32
 """Pixels that a grid may have: their numbers are 32-bit integers."""
 LONGEST_ROW = 2**27 - 1
 """Pixels that a row of a grid may have: the run code has no larger steps."""
