@@ -136,7 +136,8 @@ def answered(name: str, options: dict[str, Any], is_written: bool) -> None:
             print(f"{name} has no tables of this run to write.", flush=True)
         return
     answer = module.answer(tables)
-    print(f"{module.QUESTION.asks}\n{answer.ours}; peers: {answer.peers} ({took})\n", flush=True)
+    shown = (module.QUESTION.asks, f"hiersearch: {answer.ours}", f"peers: {answer.peers}")
+    print("\n".join(shown), f"measured in {took}\n", sep="\n", flush=True)
     if is_written:
         question = module.QUESTION
         where = machine((*question.packages, *question.optional), at, took)

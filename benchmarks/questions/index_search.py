@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +78,15 @@ def nearest(distances, k: int) -> list[tuple[int, int]]:
     return sorted((int(distances[i]), int(i)) for i in rows)[:k]
 
 
-def run() -> list[Table]:
+def run() -> Iterator[Table]:
     entries = list(collection(SIZE))
     asked = queries()
     with tempfile.TemporaryDirectory() as folder:
-        tables = [_needed(entries, asked, Path(folder)), _peers(entries, asked)]
-        tables.append(_hostile(Path(folder)))
-        tables.append(_pairs_a_second(entries, asked["held-out cuts"]))
-        tables.append(_growth(asked, Path(folder)))
-    return tables
+        yield _needed(entries, asked, Path(folder))
+        yield _peers(entries, asked)
+        yield _hostile(Path(folder))
+        yield _pairs_a_second(entries, asked["held-out cuts"])
+        yield _growth(asked, Path(folder))
 
 
 def _built(entries, path: Path):

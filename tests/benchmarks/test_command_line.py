@@ -107,7 +107,7 @@ def test_a_question_shows_its_tables_and_its_answer_and_is_written(module, monke
     command_line.answered("best_cut", {}, is_written=True)
     shown = capsys.readouterr().out
     assert shown.startswith(module.tables[0].markdown())
-    assert "How long does nothing take?\n0.0 ms; peers: – (10 s)\n" in shown
+    assert "How long does nothing take?\nhiersearch: 0.0 ms\npeers: –\nmeasured in 10 s\n" in shown
     ((name, text),) = written
     section = results.Section.of(text)
     assert (name, section.name, section.tables) == (

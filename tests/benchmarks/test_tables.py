@@ -1,7 +1,10 @@
 """Tables of results are read from the Markdown that they were written to."""
 
+import doctest
+
 import pytest
 
+from benchmarks import question, tables
 from benchmarks.tables import Table, figure, shown, span
 
 
@@ -56,3 +59,10 @@ def test_three_digits_are_shown(value, text):
 @pytest.mark.parametrize("cell", ["12.8 (12.5–16.2)", "12.8 ± 0.3", "12.8"])
 def test_a_figure_is_what_stands_before_its_range(cell):
     assert figure(cell) == "12.8"
+
+
+@pytest.mark.parametrize("module", [tables, question])
+def test_examples_of_the_helpers_are_right(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
