@@ -13,7 +13,7 @@ from benchmarks.tables import Table, shown, span
 
 QUESTION = Question(
     "How long does one distance between two label maps of 256 × 256 take?",
-    minutes=0.5,
+    minutes=0.8,
     bundled="the astronaut of scikit-image, nuclei of the tests",
     packages=("scikit-learn",),
     in_readme=True,
