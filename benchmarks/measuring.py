@@ -1,18 +1,24 @@
-"""Timing of functions in turn, and the tables that the results go into."""
+"""Timing of functions in turn, peak memory, and what was measured where."""
 
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import math
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.question import version
+from benchmarks.tables import shown
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -30,32 +36,6 @@ class Timing:
         """Median with the range from the 10th to the 90th percentile."""
         low, high = np.percentile(self.milliseconds, [10, 90])
         return f"{shown(self.median)} ({shown(low)}–{shown(high)})"
-
-
-@dataclass
-class Table:
-    """One table of results, with what it answers and what was agreed on."""
-
-    title: str
-    columns: Sequence[str]
-    rows: list[Sequence[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def markdown(self) -> str:
-        """Return the table as Markdown."""
-        lines = [f"### {self.title}", "", "| " + " | ".join(self.columns) + " |"]
-        lines.append("|" + "---|" * len(self.columns))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        lines += ["", *self.notes, ""]
-        return "\n".join(lines)
-
-
-def shown(value: float) -> str:
-    """Return a number with three significant digits."""
-    if value == 0 or not np.isfinite(value):
-        return str(value)
-    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
-    return f"{value:,.{digits}f}"
 
 
 SHORTEST = 0.005
@@ -90,21 +70,54 @@ def _calls_in_a_timing(function: Callable[[], Any]) -> int:
     return max(1, math.ceil(SHORTEST / (time.perf_counter() - begin)))
 
 
-def machine() -> str:
-    """Return one line on the machine and the versions that were measured."""
-    packages = ("hiersearch", "numpy", "numba", "scikit-image", "scikit-learn", "higra")
-    versions = []
-    peers = ("bioimage-cpp", "torch", "pydensecrf2", "faiss-cpu", "usearch", "nmslib")
-    peers += ("monai", "kornia", "triton")
-    for package in (*packages, *peers):
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} not installed")
+def restarted_peak() -> float:
+    """Set Linux's record of peak memory back to what is in use now, and return that (MB)."""
+    # Writing 5 does that, see proc(5).
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _megabytes("VmRSS")
+
+
+def peak() -> float:
+    """Return the most memory in use since :func:`restarted_peak` (MB)."""
+    return _megabytes("VmHWM")
+
+
+def _megabytes(entry: str) -> float:
+    """Return an entry of the process's status."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{entry}:"):
+            return float(line.split()[1]) / 1024
+    raise SystemExit(f"/proc/self/status must have {entry}")
+
+
+def machine(packages: Sequence[str], commit: str, took: str) -> str:
+    """Return one line on when, at which commit, where and with which versions was measured."""
+    named = dict.fromkeys(("hiersearch", "numpy", "numba", "scikit-image", *packages))
+    versions = [f"{name} {version(name) or 'not installed'}" for name in named]
     return (
-        f"{time.strftime('%Y-%m-%d')}, {_processor()}, {os.cpu_count()} cores, "
-        f"{platform.system()}, Python {platform.python_version()}; " + ", ".join(versions)
+        f"{time.strftime('%Y-%m-%d')}, commit {commit}, {_processor()}, {os.cpu_count()} cores, "
+        f"{platform.system()}, Python {platform.python_version()}, in {took}; "
+        + ", ".join(versions)
     )
+
+
+MEASURED = ("hiersearch", "benchmarks", "tests", ":!benchmarks/RESULTS.md")
+"""Paths whose changes make another thing of a commit."""
+
+
+def commit(repository: Path = ROOT) -> str:
+    """Return the short name of the commit that is measured, and whether it was changed."""
+    try:
+        name = _git(repository, "rev-parse", "--short=7", "HEAD")
+        changes = _git(repository, "status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name} with changes" if changes else name
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _processor() -> str:

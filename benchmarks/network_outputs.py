@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.question import EM, NUCLEI
+
 CACHE = Path(__file__).resolve().parent.parent / "out" / "network-outputs"
 
 
@@ -49,7 +51,7 @@ def nuclei_names(split: str, every: int = 1, largest: int | None = None) -> list
 
     Images with a side of more than ``largest`` pixels are left out.
     """
-    with (data_path("HIERSEARCH_NUCLEI") / "manifest.csv").open(newline="") as table:
+    with (data_path(NUCLEI) / "manifest.csv").open(newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["split"] == split]
     if largest is not None:
         rows = [row for row in rows if max(int(row["height"]), int(row["width"])) <= largest]
@@ -62,7 +64,7 @@ def network_outputs(split: str, every: int = 1, largest: int | None = None) -> I
 
     from hiersearch.networks import nuclei_network
 
-    folder = data_path("HIERSEARCH_NUCLEI")
+    folder = data_path(NUCLEI)
     CACHE.mkdir(parents=True, exist_ok=True)
     network = None
     for name in nuclei_names(split, every, largest):
@@ -83,5 +85,5 @@ def network_outputs(split: str, every: int = 1, largest: int | None = None) -> I
 
 def em_volume() -> dict[str, NDArray[np.generic]]:
     """Arrays of the EM volume: image, boundary_probability, fragments, ground_truth."""
-    with np.load(data_path("HIERSEARCH_EM")) as arrays:
+    with np.load(data_path(EM)) as arrays:
         return {name: arrays[name] for name in arrays.files}

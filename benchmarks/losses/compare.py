@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.losses.answer import CHOSEN
 from benchmarks.losses.data import PROBLEMS
 from benchmarks.losses.registry import LOSSES
 from benchmarks.losses.runner import BUDGETS, SEEDS, Comparison, Run, complete
@@ -18,7 +19,7 @@ from benchmarks.losses.tables import (
     score_table,
     values,
 )
-from benchmarks.measuring import Table
+from benchmarks.tables import Table
 
 REFERENCES = ("dice", "dice-ce")
 """Losses that all are compared with, seed by seed."""
@@ -65,9 +66,7 @@ def report(
     ]
     chosen = chosen_form(runs)
     if chosen is not None:
-        scores.notes.append(
-            f"Of the partition metric's forms, {NAMES[chosen]} has the best validation class IoU."
-        )
+        scores.notes.append(f"{CHOSEN}{NAMES[chosen]} has the best validation class IoU.")
     tables = [scores]
     for reference in REFERENCES:
         if reference in runs:

@@ -139,9 +139,10 @@ def _nuclei_sample(name: str) -> Sample:
     from skimage.io import imread
 
     from benchmarks.network_outputs import data_path
+    from benchmarks.question import NUCLEI
     from hiersearch.networks.channels import three_classes
 
-    folder = data_path("HIERSEARCH_NUCLEI")
+    folder = data_path(NUCLEI)
     instances = imread(folder / f"{name}-labels.png").astype(np.int32)
     image = imread(folder / f"{name}.png")
     return Sample(_standardised(image), three_classes(instances, 1), instances)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.losses.runner import Run
-from benchmarks.measuring import Table, shown
+from benchmarks.tables import Table, shown
 
 SCORES = {
     "class_iou": "class IoU",

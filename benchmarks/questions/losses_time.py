@@ -8,15 +8,20 @@ libraries: the largest resident size during a step in a fresh process (Linux onl
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Table, in_turn, shown
+from benchmarks.measuring import ROOT, in_turn, peak, restarted_peak
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table, figure, shown
 
+QUESTION = Question(
+    "How long, and how much memory, does a step of the loss take, with 21 channels of 512²?",
+    minutes=8,
+    packages=("torch", "monai", "kornia"),
+)
 CASES = {"21 channels, 512², batch 1": (1, 21, 512), "4 channels, 128², batch 8": (8, 4, 128)}
 """Name: images, channels and side."""
 
@@ -107,11 +112,8 @@ def run() -> list[Table]:
 
 def _peak_memory(name: str, case: str) -> float:
     """Megabytes that one step takes in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.losses_time", name, case]
-    home = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=home, env=os.environ
-    )
+    command = [sys.executable, "-m", __name__, name, case]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return float(done.stdout)
 
 
@@ -121,19 +123,25 @@ def _measure_peak(name: str, case: str) -> float:
     images, channels, _ = CASES[case]
     step(loss, *_inputs(images, channels, 16))
     output, target = _inputs(*CASES[case])
-    # Writing 5 sets the peak back to the present size.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = restarted_peak()
     step(loss, output, target)
-    return (_resident("VmHWM") - before) / 1024
+    return peak() - before
 
 
-def _resident(field: str) -> int:
-    """Kilobytes of a field of the process's status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise SystemExit(f"/proc/self/status must have {field}")
+def answer(tables: list[Table]) -> Answer:
+    table = tables[0]
+    time, ratio, memory, of_memory = range(1, 5)
+    ours = table.row("ours, squared")
+
+    def of(row: list[str]) -> str:
+        megabytes = f", {row[memory]} MB" if row[memory] else ""
+        return f"{figure(row[time])} ms{megabytes}"
+
+    return Answer(
+        of(ours),
+        f"{PEER} {of(table.row(PEER))} ({ours[ratio]}, {ours[of_memory]}); torch cross-entropy "
+        f"{of(table.row('torch cross-entropy'))}",
+    )
 
 
 if __name__ == "__main__":

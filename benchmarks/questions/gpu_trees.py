@@ -1,33 +1,43 @@
 """Costs of a hierarchy's regions, its cuts and tree voting on a GPU, against the CPU's kernels.
 
 Without a GPU the same is run on torch's CPU device, which shows that it works, not how fast it is.
+``HIERSEARCH_BENCHMARK_REPEATS`` sets how often each is timed: 5 times unless given.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from benchmarks.devices import best_device, device_name
 from benchmarks.inputs import photo, slic, soft_output
-from benchmarks.measuring import Table, in_turn, shown
+from benchmarks.measuring import in_turn
+from benchmarks.question import PHOTO, Answer, Question
+from benchmarks.tables import Table, shown, span
+
+QUESTION = Question(
+    "How long do the costs of all nodes, searches over cuts and tree voting take on a GPU?",
+    minutes=4,
+    bundled=PHOTO,
+    packages=("torch",),
+    optional=("triton",),
+    settings=("HIERSEARCH_BENCHMARK_REPEATS",),
+    group="gpu",
+)
 
 REPEATS = int(os.environ.get("HIERSEARCH_BENCHMARK_REPEATS", "5"))
 VOTING_CHANNELS = 21
 
 
-def run() -> list[Table]:
-    import torch
-
-    return tables("cuda" if torch.cuda.is_available() else "cpu:torch")
-
-
-def tables(device: str) -> list[Table]:
-    """Return the tables of one device."""
-    return [_costs(device), _sweeps(device), _voting(device)]
+def run() -> Iterator[Table]:
+    device = best_device()
+    yield _costs(device)
+    yield _sweeps(device)
+    yield _voting(device)
 
 
 @functools.cache
@@ -40,14 +50,6 @@ def _trees() -> dict[str, Any]:
     return {"superpixels": superpixels, "pixels": image_tree(photo(), photo().shape[:2])[0]}
 
 
-def _name(device: str) -> str:
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(torch.device(device))
-    return "torch's CPU device"
-
-
 def _costs(device: str) -> Table:
     from hiersearch.device.choice import resolved
     from hiersearch.hierarchy.costs import region_costs
@@ -55,7 +57,7 @@ def _costs(device: str) -> Table:
     from hiersearch.partitions import SoftPartition
 
     table = Table(
-        f"Costs of all nodes, 512 × 512, on {_name(device)} (ms)",
+        f"Costs of all nodes, 512 × 512, on {device_name(device)} (ms)",
         ("leaves", "target", "CPU kernels", "device", "CPU ÷ device", "device, all there", "apart"),
         notes=[
             "device: tree and probabilities are copied there, costs back. All there: tree and "
@@ -101,7 +103,7 @@ def _sweeps(device: str) -> Table:
     from hiersearch.partitions import SoftPartition
 
     table = Table(
-        f"Searches over cuts, 12 channels, 512 × 512, on {_name(device)} (ms)",
+        f"Searches over cuts, 12 channels, 512 × 512, on {device_name(device)} (ms)",
         ("leaves", "search", "CPU kernels", "device", "CPU ÷ device", "apart"),
         notes=[
             "Best of all cuts, from probabilities: costs on the device, the pass over the tree on "
@@ -131,7 +133,7 @@ def _voting(device: str) -> Table:
     from hiersearch.refinement.tree_voting import image_tree, tree_voting
 
     table = Table(
-        f"Tree voting, 512 × 512, {VOTING_CHANNELS} channels, on {_name(device)} (ms)",
+        f"Tree voting, 512 × 512, {VOTING_CHANNELS} channels, on {device_name(device)} (ms)",
         ("trees", "votes", "CPU kernels", "device", "CPU ÷ device", "apart", "labels that differ"),
         notes=[
             "From probabilities to labels, components and refined probabilities; given trees are "
@@ -160,3 +162,16 @@ def _voting(device: str) -> Table:
         cells = (str(found["cpu"]), str(found[device]), ratio, f"{apart:.1e}", f"{unlike}")
         table.rows.append((*names, *cells))
     return table
+
+
+def answer(tables: list[Table]) -> Answer:
+    device = tables[0].title.removesuffix(" (ms)").rpartition(", on ")[2]
+    names = ("costs", "searches", "tree voting")
+    ours, cpu = (
+        "; ".join(
+            f"{name} {span(table.figures(column))} ms"
+            for name, table in zip(names, tables, strict=True)
+        )
+        for column in ("device", "CPU kernels")
+    )
+    return Answer(f"{ours}, on {device}", f"CPU kernels: {cpu}")

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.inputs import photo, slic, soft_output
-from benchmarks.measuring import Table, in_turn, shown
+from benchmarks.higra_trees import photo_tree
+from benchmarks.inputs import slic, soft_output
+from benchmarks.measuring import in_turn
+from benchmarks.question import PHOTO, Answer, Question
+from benchmarks.tables import Table, shown
 
+QUESTION = Question(
+    "How long does the best of all cuts take, from probabilities to the label map?",
+    minutes=0.7,
+    bundled=PHOTO,
+    packages=("higra",),
+    in_readme=True,
+)
 CHANNELS = 12
-
-
-def _higra_tree(leaf_map):
-    """Tree of Higra over superpixels (or pixels) of the photo, with what its searches need."""
-    import higra as hg
-
-    image = photo()
-    graph = hg.get_4_adjacency_graph(leaf_map.shape)
-    colours = image.reshape(-1, 3).astype(np.float64)
-    contrast = hg.weight_graph(graph, colours, hg.WeightFunction.L_infinity)
-    if leaf_map.max() + 1 == leaf_map.size:
-        return hg.bpt_canonical(graph, contrast)
-    rag = hg.make_region_adjacency_graph_from_labelisation(graph, leaf_map.reshape(-1))
-    means = hg.rag_accumulate_on_edges(rag, hg.Accumulators.mean, contrast)
-    lengths = hg.rag_accumulate_on_edges(rag, hg.Accumulators.counter, contrast)
-    return hg.binary_partition_tree_average_linkage(rag, means, lengths)
 
 
 def _by_higra(tree, leaf_map, probabilities):
@@ -59,7 +53,7 @@ def run() -> list[Table]:
         ("leaves", "hiersearch", "Higra by hand", "ours ÷ Higra's", "distance: ours, Higra's"),
     )
     for leaf_map in (slic(4500), np.arange(512 * 512, dtype=np.int32).reshape(512, 512)):
-        peer, altitudes = _higra_tree(leaf_map)
+        peer, altitudes = photo_tree(leaf_map)
         tree = from_higra(peer.parents(), altitudes, leaf_map)
 
         def ours(tree=tree):
@@ -85,3 +79,12 @@ def run() -> list[Table]:
         "and sum to 1, and counts the cuts; the peer's hand-written route does neither."
     )
     return [table]
+
+
+def answer(tables: list[Table]) -> Answer:
+    (table,) = tables
+    leaves, ours, theirs, ratios = map(table.figures, (table.columns[:4]))
+    return Answer(
+        ", ".join(f"{ms} ms on {n} leaves" for n, ms in zip(leaves, ours, strict=True)),
+        f"Higra's primitives by hand {', '.join(theirs)} ms ({', '.join(ratios)})",
+    )

@@ -9,9 +9,20 @@ import time
 
 import numpy as np
 
+from benchmarks.higra_trees import photo_tree
 from benchmarks.inputs import soft_output
-from benchmarks.measuring import Table, shown
+from benchmarks.measuring import peak, restarted_peak
+from benchmarks.question import PHOTO, Answer, Question
+from benchmarks.tables import Table, figure, shown
 
+QUESTION = Question(
+    "How long, and how much memory, does the best cut for every number of regions up to 1,000 take "
+    "on 262,144 leaves with 28 labels?",
+    minutes=2,
+    bundled=PHOTO,
+    packages=("higra",),
+    in_readme=True,
+)
 REGIONS = 1000
 CHANNELS = 28
 REPEATS = 5
@@ -19,11 +30,10 @@ REPEATS = 5
 
 def _prepared():
     """Tree of Higra over the photo's pixels, and a hard target of 28 labels."""
-    from benchmarks.best_cut import _higra_tree
     from hiersearch.hierarchy.interchange import from_higra
 
     leaf_map = np.arange(512 * 512, dtype=np.int32).reshape(512, 512)
-    peer, altitudes = _higra_tree(leaf_map)
+    peer, altitudes = photo_tree(leaf_map)
     tree = from_higra(peer.parents(), altitudes, leaf_map)
     return peer, tree, soft_output(CHANNELS).argmax(axis=0)
 
@@ -54,7 +64,7 @@ def _measure(who: str) -> dict[str, object]:
 
         small = MergeTree.from_parents([4, 4, 5, 5, 6, 6, 6], np.zeros(7), [[0, 1, 2, 3]])
         _ours_small(small)
-    before = _restarted_peak()
+    before = restarted_peak()
     seconds = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
@@ -63,19 +73,7 @@ def _measure(who: str) -> dict[str, object]:
         else:
             _higra(peer, labels)
         seconds.append(time.perf_counter() - begin)
-    return {"seconds": seconds, "megabytes": (_kilobytes("VmHWM") - before) / 1024}
-
-
-def _restarted_peak() -> float:
-    """Set Linux's record of peak memory back to what is in use now, and return that (kB)."""
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
-        control.write("5")
-    return _kilobytes("VmRSS")
-
-
-def _kilobytes(entry: str) -> float:
-    with open("/proc/self/status", encoding="ascii") as lines:
-        return float(next(line.split()[1] for line in lines if line.startswith(entry)))
+    return {"seconds": seconds, "megabytes": peak() - before}
 
 
 def _ours_small(tree):
@@ -115,7 +113,7 @@ def run() -> list[Table]:
     found = {}
     for who in ("ours", "higra"):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.cuts_by_regions", who],
+            [sys.executable, "-m", __name__, who],
             check=True,
             capture_output=True,
             text=True,
@@ -147,6 +145,14 @@ def run() -> list[Table]:
     )
     table.notes.append("Agreement: " + _agreement())
     return [table]
+
+
+def answer(tables: list[Table]) -> Answer:
+    ours, theirs, (_, *ratios) = tables[0].rows
+    return Answer(
+        f"{figure(ours[1])}, {ours[2]}",
+        f"Higra {figure(theirs[1])}, {theirs[2]} ({', '.join(ratios)})",
+    )
 
 
 if __name__ == "__main__":

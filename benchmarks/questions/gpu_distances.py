@@ -3,76 +3,41 @@
 Partitions are synthetic: Voronoi diagrams of 40 to 100 regions, whose run counts are like those of
 real masks, copied until there are enough. Without a GPU the same is run at small sizes on torch's
 CPU device, which shows that it works, not how fast it is. ``HIERSEARCH_GPU_PARTITIONS`` and
-``HIERSEARCH_GPU_ENTRIES`` set the sizes: 100,000 and 1,000,000 on a GPU. Searches of a whole index
-and hierarchies follow, see :mod:`benchmarks.gpu_search` and :mod:`benchmarks.gpu_trees`.
+``HIERSEARCH_GPU_ENTRIES`` set the sizes: 100,000 and 1,000,000 on a GPU.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import Table, shown
+from benchmarks.devices import best_device, device_name, seconds, size_of
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table, shown
+
+QUESTION = Question(
+    "How many exact distances a second does a GPU take, for a soft query of 21 channels?",
+    minutes=4,
+    packages=("torch",),
+    optional=("triton", "faiss-cpu"),
+    settings=("HIERSEARCH_GPU_PARTITIONS", "HIERSEARCH_GPU_ENTRIES"),
+    group="gpu",
+)
 
 CHANNELS = 21
 BASES = 100
 """Distinct partitions of a grid, which are copied."""
 GRIDS = (((128, 192), 40), ((512, 512), 100))
-REPEATS = 5
 
 
-def run() -> list[Table]:
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu:torch"
+def run() -> Iterator[Table]:
+    device = best_device()
     bandwidth = _bandwidth(device)
-    found = [_distances(device, bandwidth), _tile_bounds(device, bandwidth), _algorithms(device)]
-    for name in ("gpu_search", "gpu_trees"):
-        if importlib.util.find_spec(f"benchmarks.{name}"):
-            found += importlib.import_module(f"benchmarks.{name}").tables(device)
-    return found
-
-
-def device_name(device: str) -> str:
-    """Return the name that tables give a device."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(torch.device(device))
-    return "torch's CPU device"
-
-
-def size_of(variable: str, on_gpu: int, on_cpu: int, device: str) -> int:
-    """Return a size from the environment, else the one for a kind of device."""
-    return int(os.environ.get(variable, on_gpu if device.startswith("cuda") else on_cpu))
-
-
-def seconds(function: Callable[[], Any], device: str, repeats: int = REPEATS) -> float:
-    """Return the median time of a call, after one that is not counted; off a GPU, of one call."""
-    import torch
-
-    function()
-    times = []
-    repeats = repeats if torch.cuda.is_available() else 1
-    for _ in range(repeats):
-        if device.startswith("cuda"):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            function()
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end) / 1e3)
-        else:
-            start = time.perf_counter()
-            function()
-            times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    yield _distances(device, bandwidth)
+    yield _tile_bounds(device, bandwidth)
+    yield _algorithms(device)
 
 
 def _bandwidth(device: str) -> float:
@@ -391,3 +356,18 @@ def _algorithms(device: str) -> Table:
             )
         )
     return table
+
+
+def answer(tables: list[Table]) -> Answer:
+    table = tables[0]
+    device = table.title.rpartition(", on ")[2]
+
+    def of(column: str) -> str:
+        return "; ".join(table.figures(column))
+
+    grids = "; ".join(row[0] for row in table.rows)
+    return Answer(
+        f"{of('distances a second')} ({grids}) on {device}",
+        f"two threads of the CPU {of('CPU, 2 threads, a second')}; dense one-hot in torch "
+        f"{of('dense one-hot in torch ÷ ours')} times as long",
+    )

@@ -1,14 +1,13 @@
 """The benchmark of faults does as many trials as it says, and counts what goes wrong."""
 
+import importlib
 import os
 import signal
 from collections import Counter
 
 import pytest
 
-from benchmarks import index_faults
-from benchmarks.__main__ import own_options
-from benchmarks.index_faults import (
+from benchmarks.questions.index_faults import (
     FAULTS,
     Counts,
     Crafted,
@@ -34,6 +33,20 @@ def test_all_trials_are_planned():
     assert found.keys() == wanted.keys()
     assert all(found[kind] >= count for kind, count in wanted.items())
     assert len({(part.row, part.arguments) for part in parts}) == len(parts)
+
+
+def test_parts_name_functions_and_workloads_that_exist():
+    named = {part.function for part in planned(Counts(), seed=0)}
+    named |= {
+        value
+        for part in planned(Counts(), seed=0)
+        for value in part.arguments
+        if isinstance(value, str) and ":" in value
+    }
+    assert {name.rpartition(":")[2] for name in named} >= {"race", "StoreWorkload", "IndexWorkload"}
+    for name in named:
+        module, _, attribute = name.partition(":")
+        assert callable(getattr(importlib.import_module(module), attribute)), name
 
 
 def test_what_is_not_asked_for_is_not_planned():
@@ -76,13 +89,6 @@ def test_without_traces_it_says_in_one_sentence_what_is_missing(monkeypatch):
     monkeypatch.setattr(tracing, "missing", lambda: "strace is not installed: apt-get ...")
     with pytest.raises(SystemExit, match="index_faults traces system calls: strace is not ins"):
         run(quick=True)
-
-
-def test_options_reach_only_the_benchmark_that_has_them():
-    found = own_options(index_faults, "index_faults", ["--quick", "--seed", "4", "--kills", "9"])
-    assert (found["quick"], found["seed"], found["kills"], found["races"]) == (True, 4, 9, None)
-    with pytest.raises(SystemExit):
-        own_options(tracing, "distances", ["--quick"])
 
 
 @pytest.mark.slow

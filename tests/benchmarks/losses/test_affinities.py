@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.losses_affinities import (
+from benchmarks.losses.affinities import (
     ARMS,
     Scores,
     objects_from_affinities,

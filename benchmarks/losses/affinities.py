@@ -1,25 +1,10 @@
-"""Nuclei from affinities under our loss, and from three classes, at equal budgets.
+"""Trainings of affinities and of three classes at equal budgets, kept on disk, and their scores.
 
-The question: do affinities tell touching nuclei apart more often? Two trainings share the network
-but for its head, the first weights of all other layers, 200 grey images of the train split, their
-crops, the steps and learning rates. One has affinities and a foreground as its channels, trained
-with `AffinityMetricLoss` and read by the package's own search, `objects`. The other has background,
-interior and boundary, trained with cross-entropy in which the boundary weighs twice, and read by a
-watershed from the interior's components, or by `objects`. Each way of reading has 12 settings; the
-best by AP@0.5 + mean AP on 20 other images of the train split, for each seed anew, is scored on all
-grey test images of at most 520 rows.
-
-A touching nucleus has another one within 2 pixels (in a square); it is found where an object
-overlaps it by IoU > 0.5. AP and foreground ARI are means over images, the share of found touching
-nuclei is over all of them. Needs HIERSEARCH_NUCLEI. Runs are kept in out/losses/ and go on where
-they stopped; several processes may share them by seeds, as in
-
-    python -m benchmarks.losses_affinities --seeds 0,2,4
+See :mod:`benchmarks.questions.losses_affinities` for what is compared with what.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import hashlib
@@ -35,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measuring import Table
+from benchmarks.measuring import ROOT
 from benchmarks.network_outputs import data_path
+from benchmarks.question import NUCLEI
+from benchmarks.tables import Table
 from hiersearch.evaluation import average_precision, foreground_ari
 from hiersearch.evaluation.scores import COMMON_THRESHOLDS
 from hiersearch.networks import Network, TrainingSettings, train
@@ -46,7 +33,6 @@ from hiersearch.refinement.objects import _without_small_holes, objects
 
 Labels = NDArray[np.integer[Any]]
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "out" / "losses"
 PICTURE = ROOT / "docs" / "losses-affinities.png"
 SEEDS = (0, 1, 2, 3, 4)
@@ -93,13 +79,13 @@ class Scores:
 
 def grey_names(split: str) -> list[str]:
     """Names of the grey images of a split that are small enough, in the manifest's order."""
-    with (data_path("HIERSEARCH_NUCLEI") / "manifest.csv").open(newline="") as table:
+    with (data_path(NUCLEI) / "manifest.csv").open(newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["split"] == split]
     return [row["name"] for row in rows if row["gray"] == "1" and int(row["height"]) <= LARGEST]
 
 
 def read(names: Sequence[str]) -> list[Case]:
-    folder = data_path("HIERSEARCH_NUCLEI")
+    folder = data_path(NUCLEI)
     return [
         Case(
             name,
@@ -363,31 +349,13 @@ def picture(path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def run() -> list[Table]:
+def all_results(seeds: Sequence[int]) -> dict[str, list[Scores]]:
+    """Scores of each way of reading by seed; what is missing is trained."""
     import torch
 
     torch.set_num_threads(1)
     runs: dict[str, list[Scores]] = {}
-    for seed, arm in itertools.product(SEEDS, ARMS):
+    for seed, arm in itertools.product(seeds, ARMS):
         for name, scores in results(arm, seed).items():
             runs.setdefault(name, []).append(scores)
-    picture(PICTURE)
-    return list(tables(runs))
-
-
-def main() -> None:
-    import torch
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="with commas between")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for seed, arm in itertools.product(map(int, options.seeds.split(",")), ARMS):
-        for name, scores in results(arm, seed).items():
-            print(f"seed {seed}, {name}: {asdict(scores)}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return runs

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.network_outputs import data_path
+from benchmarks.question import NUCLEI
 
 GRID = (128, 192)
 CACHE = Path(__file__).parent.parent / "out" / "index"
@@ -24,7 +25,7 @@ REGIONS = (4, 8, 16, 32, 64, 128, 256)
 
 def nuclei_folder() -> Path:
     """Return the folder of nuclei images, or stop with one sentence."""
-    return data_path("HIERSEARCH_NUCLEI")
+    return data_path(NUCLEI)
 
 
 def names(split: str) -> list[str]:
@@ -102,3 +103,17 @@ def windows(
             [c for c, s in zip(crops[:middle], sound[:middle], strict=True) if s],
             [c for c, s in zip(crops[middle:], sound[middle:], strict=True) if s],
         )
+
+
+def collection(count: int, seed: int = 0):
+    """Yield ``count`` partitions of windows of training images."""
+    from hiersearch.partitions import Partition
+
+    maps, sources = base_maps("train")
+    made = 0
+    for stored, _ in windows(maps, sources, count, seed):
+        for labels in stored:
+            if made == count:
+                return
+            made += 1
+            yield Partition.from_labels(labels)

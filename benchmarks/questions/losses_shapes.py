@@ -11,9 +11,23 @@ the steps of the runs: the loss with its gradient by the logits, and the whole s
 
 from __future__ import annotations
 
-from benchmarks.losses import compare
-from benchmarks.measuring import Table
+from benchmarks.losses.answer import sum_up
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table
+
+QUESTION = Question(
+    "Which loss segments synthetic shapes best at equal budgets, in class IoU, foreground ARI?",
+    minutes=120,
+    packages=("torch", "monai", "kornia"),
+    in_readme=True,
+)
 
 
 def run() -> list[Table]:
+    from benchmarks.losses import compare
+
     return compare.run("shapes")
+
+
+def answer(tables: list[Table]) -> Answer:
+    return sum_up(tables[0], ("class IoU", "foreground ARI"))

@@ -19,9 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu import device_name, size_of
-from benchmarks.measuring import Table, shown
+from benchmarks.devices import best_device, device_name, size_of
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table, shown
 
+QUESTION = Question(
+    "How many exact 10-NN searches of a whole index a second does a GPU answer?",
+    minutes=6,
+    packages=("torch",),
+    optional=("triton",),
+    settings=("HIERSEARCH_GPU_INDEX_ENTRIES", "HIERSEARCH_GPU_INDEX"),
+    group="gpu",
+)
 GRID = (128, 192)
 DIAGRAMS, FEWER = 16, 2
 """How many there are on a GPU, and elsewhere."""
@@ -37,15 +46,9 @@ WINDOWS_AT_ONCE = 512
 
 
 def run() -> list[Table]:
-    import torch
-
-    return tables("cuda" if torch.cuda.is_available() else "cpu:torch")
-
-
-def tables(device: str) -> list[Table]:
-    """Return the table of one device."""
     from hiersearch.index.index import PartitionIndex
 
+    device = best_device()
     wanted = size_of("HIERSEARCH_GPU_INDEX_ENTRIES", 1_000_000, 200, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(os.environ.get("HIERSEARCH_GPU_INDEX", folder)) / f"windows-{wanted}"
@@ -170,3 +173,14 @@ def _searches(index, device: str, diagrams: int, notes: list[str]) -> Table:
         f"memory, took {first:.2f} s; times are of whole calls, queries prepared in them.",
     ]
     return table
+
+
+def answer(tables: list[Table]) -> Answer:
+    (table,) = tables
+    many = table.rows[-1]
+    rate, ratio = (many[table.column(name)] for name in ("queries a second", "÷ CPU"))
+    among, device = table.title.removeprefix(f"Exact {K}-NN ").rsplit(" on ", 1)
+    return Answer(
+        f"{rate} {among}, on {device}, {many[0]} a call",
+        f"CPU kernels: the GPU answers {ratio} times as many",
+    )

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.inputs import photo
-from benchmarks.measuring import Table, in_turn, shown
+from benchmarks.measuring import in_turn
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table, shown, span
+
+QUESTION = Question(
+    "How long does one distance between two label maps of 256 × 256 take?",
+    minutes=0.8,
+    bundled="the astronaut of scikit-image, nuclei of the tests",
+    packages=("scikit-learn",),
+    in_readme=True,
+)
 
 
 def _pairs():
@@ -20,7 +30,7 @@ def _pairs():
     crop = photo()[128:384, 128:384]
     yield "photo, Felzenszwalb 100 and 200", felzenszwalb(crop, 100), felzenszwalb(crop, 200)
     yield "photo, Felzenszwalb 300 and 1000", felzenszwalb(crop, 300), felzenszwalb(crop, 1000)
-    folder = Path(__file__).parent.parent / "tests" / "data"
+    folder = Path(__file__).parents[2] / "tests" / "data"
     maps = [imread(path) for path in sorted(folder.glob("*-labels.png"))]
     square = [m for m in [*maps, demo_labels()] if min(m.shape) >= 256]
     if len(square) >= 2:
@@ -88,3 +98,21 @@ def run() -> list[Table]:
         )
     table.notes.append("Agreement: all three give the same integer for every pair.")
     return [table]
+
+
+def answer(tables: list[Table]) -> Answer:
+    (table,) = tables
+    ours, each, by_table, by_pairs = (
+        span(table.figures(column))
+        for column in (
+            "distance of partitions",
+            "ns a run",
+            "scikit-image's table ÷ ours",
+            "scikit-learn's pairs ÷ ours",
+        )
+    )
+    return Answer(
+        f"{ours} µs in run-length form, {each} ns a run",
+        f"scikit-image's contingency table {by_table} times as long; scikit-learn's pair confusion "
+        f"matrix {by_pairs} times",
+    )

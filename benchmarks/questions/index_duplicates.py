@@ -19,10 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.index_collection import GRID
-from benchmarks.index_search import collection
-from benchmarks.measuring import Table, shown
+from benchmarks.index_windows import GRID, collection
+from benchmarks.question import NUCLEI, Answer, Question
+from benchmarks.tables import Table, shown, span
 
+QUESTION = Question(
+    "How long do all groups of near-duplicates among 20,000 partitions take?",
+    minutes=10,
+    data=(NUCLEI,),
+    settings=("DUPLICATES_SIZE", "DUPLICATES_FOLDER"),
+)
 SIZE = 20_000
 CHECKED = 1_500
 """Entries of which all pairs are compared."""
@@ -191,3 +197,13 @@ def _agreement(folder: Path) -> Table:
                 )
             )
     return table
+
+
+def answer(tables: list[Table]) -> Answer:
+    windows = tables[1]
+    slower = windows.figures("all pairs ÷ duplicates")
+    least, most = windows.rows[0][0], windows.rows[-1][0]
+    return Answer(
+        f"{span(windows.figures('duplicates, s'))} s at radii {least} to {most}",
+        f"run-length scan of all pairs {span(slower)} times as long",
+    )

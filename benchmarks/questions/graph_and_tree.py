@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.inputs import photo, slic
-from benchmarks.measuring import Table, in_turn, shown
+from benchmarks.measuring import in_turn
+from benchmarks.question import PHOTO, Answer, Question
+from benchmarks.tables import Table, figure, shown
+
+QUESTION = Question(
+    "How long do the region adjacency graph and the whole average-linkage tree of a 512 × 512 "
+    "photo's superpixels take?",
+    minutes=2,
+    bundled=PHOTO,
+    packages=("higra", "bioimage-cpp"),
+    in_readme=True,
+)
 
 
 def _ours(labels, image):
@@ -137,4 +148,17 @@ def _agreement(labels, image) -> str:
     return (
         f"sorted altitudes differ from Higra's by at most {worst:.2g} "
         f"on the photo with noise that breaks ties (altitudes reach {ours[-1]:.3g})."
+    )
+
+
+def answer(tables: list[Table]) -> Answer:
+    (table,) = tables
+    _, small, _, large, _ = table.row("hiersearch")
+    peers = [row for row in table.rows if row[0] != "hiersearch"]
+    few, many = table.columns[1], table.columns[3]
+    return Answer(
+        f"{figure(small)} ms for {few}, {figure(large)} ms for {many}",
+        "; ".join(
+            f"{row[0]} {figure(row[1])}, {figure(row[3])} ms ({row[2]}, {row[4]})" for row in peers
+        ),
     )

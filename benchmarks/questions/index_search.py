@@ -3,7 +3,7 @@
 Entries are windows of 128 × 192 out of nuclei images, flipped at random: the nuclei and the cuts
 of two hierarchies. Queries are cuts of a third hierarchy of windows that are in the collection
 ("held-out cuts"), and anything from windows of other images ("other images"). Needs
-``HIERSEARCH_NUCLEI``, see :mod:`benchmarks.index_collection`; ``INDEX_SIZES`` names the sizes for
+``HIERSEARCH_NUCLEI``; ``INDEX_SIZES`` names the sizes for
 growth, the largest of which takes long: 1000,10000,100000 unless given. ``INDEX_FOLDER`` keeps
 the indexes for another run.
 """
@@ -14,32 +14,31 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.index_collection import GRID, base_maps, windows
-from benchmarks.measuring import Table, shown
+from benchmarks import index_peers
+from benchmarks.index_windows import GRID, base_maps, collection, windows
+from benchmarks.question import NUCLEI, Answer, Question
+from benchmarks.tables import Table, figure, shown
+
+QUESTION = Question(
+    "How long does the exact nearest of 20,000 partitions of 128 × 192 take, with how many exact "
+    "distances and bytes an entry?",
+    minutes=20,
+    data=(NUCLEI,),
+    packages=("scikit-learn",),
+    optional=("faiss-cpu", "nmslib", "usearch"),
+    settings=("INDEX_SIZES", "INDEX_FOLDER"),
+    in_readme=True,
+)
 
 SIZE = 20_000
 QUERIES = 100
 SMALL = 2_000
 """Entries for peers that call back for each distance."""
-
-
-def collection(count: int, seed: int = 0):
-    """Yield ``count`` partitions of windows of training images."""
-    from hiersearch.partitions import Partition
-
-    maps, sources = base_maps("train")
-    made = 0
-    for stored, _ in windows(maps, sources, count, seed):
-        for labels in stored:
-            if made == count:
-                return
-            made += 1
-            yield Partition.from_labels(labels)
 
 
 def queries(count: int = QUERIES, seed: int = 0):
@@ -79,15 +78,15 @@ def nearest(distances, k: int) -> list[tuple[int, int]]:
     return sorted((int(distances[i]), int(i)) for i in rows)[:k]
 
 
-def run() -> list[Table]:
+def run() -> Iterator[Table]:
     entries = list(collection(SIZE))
     asked = queries()
     with tempfile.TemporaryDirectory() as folder:
-        tables = [_needed(entries, asked, Path(folder)), _peers(entries, asked)]
-        tables.append(_hostile(Path(folder)))
-        tables.append(_pairs_a_second(entries, asked["held-out cuts"]))
-        tables.append(_growth(asked, Path(folder)))
-    return tables
+        yield _needed(entries, asked, Path(folder))
+        yield _peers(entries, asked)
+        yield _hostile(Path(folder))
+        yield _pairs_a_second(entries, asked["held-out cuts"])
+        yield _growth(asked, Path(folder))
 
 
 def _built(entries, path: Path):
@@ -191,8 +190,8 @@ def _peers(entries, asked) -> Table:
 
     partitions = asked["held-out cuts"][:40]
     for count, methods in (
-        (SIZE, (_faiss_flat, _nmslib_tree, _usearch_exact)),
-        (SMALL, (_ball_tree, _usearch_graph)),
+        (SIZE, (index_peers.faiss_flat, index_peers.nmslib_tree, index_peers.usearch_exact)),
+        (SMALL, (index_peers.ball_tree, index_peers.usearch_graph)),
     ):
         some = entries[:count]
         arrays = RunArrays.of(some)
@@ -219,7 +218,7 @@ def _peers(entries, asked) -> Table:
             try:
                 seconds, search, counted = method(some, arrays)
             except ImportError as error:
-                table.notes.append(f"{method.__name__[1:]}: {error}.")
+                table.notes.append(f"{method.__name__}: {error}.")
                 continue
             took, found = timed(search, partitions)
             right = sum(f == e for f, e in zip(found, expected, strict=True))
@@ -236,185 +235,6 @@ def _peers(entries, asked) -> Table:
                 )
             )
     return table
-
-
-def _tile_vectors(partitions):
-    """Pair sums of the middle level as float32 vectors, whose L1 distance is below ρ."""
-    from hiersearch.index.bounds._tile_kernels import coarser_masses, pair_sums
-    from hiersearch.index.bounds.packing import FINEST, MIDDLE, Frame
-    from hiersearch.index.search.queries import _triangle
-
-    frame = Frame(GRID, None)
-    vectors = []
-    for partition in partitions:
-        masses = coarser_masses(frame.masses(partition), 4 ** (FINEST - MIDDLE))
-        pairs = _triangle(pair_sums(masses))
-        pairs[frame.tiling.count(MIDDLE) :] *= 2
-        vectors.append(pairs)
-    return np.array(vectors, np.float32)
-
-
-def _certified(ask, arrays):
-    """Search by tile vectors, asking for more until the next one's bound exceeds the best."""
-    from hiersearch.metric import distance
-
-    calls = [0]
-
-    def search(query):
-        vector = _tile_vectors([query])
-        best, done, wanted = None, 0, 32
-        while True:
-            bounds, rows = ask(vector, min(wanted, len(arrays)))
-            for bound, row in zip(bounds[done:], rows[done:], strict=True):
-                # float32 sums of numbers up to 2^20: a relative 1e-4 is ample.
-                if best is not None and bound * (1 - 1e-4) - 1000 > best:
-                    return best
-                calls[0] += 1
-                value = distance(query, arrays.partition(int(row)), normalized=False)
-                best = value if best is None else min(best, value)
-            done, wanted = len(rows), 4 * wanted
-            if done == len(arrays):
-                return best
-
-    return search, lambda: calls[0]
-
-
-def _faiss_flat(entries, arrays):
-    """FAISS Flat L1 on the tile vectors, re-ranked until certified."""
-    import faiss
-
-    begin = time.perf_counter()
-    flat = faiss.IndexFlat(300, faiss.METRIC_L1)
-    flat.add(_tile_vectors(entries))
-    seconds = time.perf_counter() - begin
-
-    def ask(vector, k):
-        bounds, rows = flat.search(vector, k)
-        return bounds[0], rows[0]
-
-    return seconds, *_certified(ask, arrays)
-
-
-def _nmslib_tree(entries, arrays):
-    """VP-tree of nmslib, L1 on the tile vectors, re-ranked until certified."""
-    import nmslib
-
-    begin = time.perf_counter()
-    tree = nmslib.init(method="vptree", space="l1")
-    tree.addDataPointBatch(_tile_vectors(entries))
-    tree.createIndex({"bucketSize": 50}, print_progress=False)
-    seconds = time.perf_counter() - begin
-
-    def ask(vector, k):
-        rows, bounds = tree.knnQuery(vector[0], k=k)
-        return bounds, rows
-
-    return seconds, *_certified(ask, arrays)
-
-
-def _ball_tree(entries, arrays):
-    """BallTree of scikit-learn with ρ as its metric."""
-    from sklearn.neighbors import BallTree
-
-    from hiersearch.metric import distance
-
-    calls = [0]
-    every = list(entries)
-
-    def metric(x, y):
-        calls[0] += 1
-        return float(distance(every[int(x[0])], every[int(y[0])], normalized=False))
-
-    begin = time.perf_counter()
-    tree = BallTree(np.arange(len(entries), dtype=float)[:, None], metric=metric, leaf_size=10)
-    seconds = time.perf_counter() - begin
-    calls[0] = 0
-    every.append(None)
-
-    def search(query):
-        every[-1] = query
-        found = tree.query([[len(entries)]], k=1)
-        return int(found[0][0, 0])
-
-    return seconds, search, lambda: calls[0]
-
-
-def _dense_metric():
-    """Compile ρ of two label maps of at most 256 regions as a C function for usearch."""
-    from numba import carray, cfunc, types
-
-    n = GRID[0] * GRID[1]
-    signature = types.float32(types.CPointer(types.int8), types.CPointer(types.int8))
-
-    @cfunc(signature)
-    def metric(a, b):
-        x, y = carray(a, n), carray(b, n)
-        table = np.zeros(65536, np.int32)
-        left, right = np.zeros(256, np.int64), np.zeros(256, np.int64)
-        joined = 0
-        for p in range(n):
-            i, j = np.uint8(x[p]), np.uint8(y[p])
-            cell = np.int64(i) * 256 + j
-            joined += 2 * table[cell] + 1
-            table[cell] += 1
-            left[i] += 1
-            right[j] += 1
-        total = 0
-        for i in range(256):
-            total += left[i] * left[i] + right[i] * right[i]
-        return np.float32(total - 2 * joined)
-
-    return metric
-
-
-def _usearch(entries):
-    from usearch.index import CompiledMetric, Index, MetricKind, MetricSignature
-
-    metric = _dense_metric()
-    compiled = CompiledMetric(
-        pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
-    )
-    index = Index(ndim=GRID[0] * GRID[1], metric=compiled, dtype="i8")
-    maps = np.array([p.labels.reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
-    begin = time.perf_counter()
-    index.add(np.arange(len(maps)), maps)
-    # The C function must outlive the index.
-    return index, metric, maps, time.perf_counter() - begin
-
-
-def _usearch_graph(entries, arrays):
-    """HNSW of usearch (approximate) with ρ compiled as its metric."""
-    from hiersearch.metric import distance
-
-    index, metric, _, seconds = _usearch(entries)
-
-    def search(query, kept=metric):
-        labels = query.labels.reshape(-1).astype(np.uint8).view(np.int8)
-        row = int(index.search(labels, 1).keys[0])
-        return distance(query, arrays.partition(row), normalized=False)
-
-    return seconds, search, None
-
-
-def _usearch_exact(entries, arrays):
-    """Exact scan of usearch with ρ compiled as its metric."""
-    from usearch.index import CompiledMetric, MetricKind, MetricSignature
-    from usearch.index import search as scan
-
-    from hiersearch.metric import distance
-
-    metric = _dense_metric()
-    compiled = CompiledMetric(
-        pointer=metric.address, kind=MetricKind.Unknown, signature=MetricSignature.ArrayArray
-    )
-    maps = np.array([p.labels.reshape(-1).astype(np.uint8).view(np.int8) for p in entries])
-
-    def search(query, kept=metric):
-        labels = query.labels.reshape(1, -1).astype(np.uint8).view(np.int8)
-        row = int(np.ravel(scan(maps, labels, 1, compiled, exact=True).keys)[0])
-        return distance(query, arrays.partition(row), normalized=False)
-
-    return 0.0, search, lambda: 41 * len(entries)
 
 
 def _hostile(folder: Path) -> Table:
@@ -585,3 +405,29 @@ def _png_bytes() -> float:
         Image.fromarray(partition.labels.astype(kind)).save(buffer, "png", optimize=True)
         sizes.append(buffer.tell())
     return float(np.mean(sizes))
+
+
+def answer(tables: list[Table]) -> Answer:
+    """Sum up the search for held-out cuts, the scans and peers, and the largest index of all."""
+    needed, peers, _, _, growth = tables
+    told_of = ("search, ms: median; mean", "exact distances, mean (share)")
+    columns = [needed.column(name) for name in told_of]
+    one, ten = ([needed.row(f"held-out cuts; {k}")[column] for column in columns] for k in (1, 10))
+    (took, exact), (took_ten, exact_ten) = (
+        (times.split(";")[0], figure(exact)) for times, exact in (one, ten)
+    )
+    bounds, runs, _ = growth.rows[-1][-1].split("; ")
+    first = needed.row("held-out cuts; 1")
+    scan = first[needed.column("scan ÷ search: medians; means")].split(";")[0]
+    dense = first[needed.column("dense NumPy scan ÷ search")]
+    told = [f"compiled scan of all runs {scan} times as long"]
+    told.append(f"dense NumPy scan {dense} times")
+    slower = peers.column("÷ ours at that size")
+    others = [row for row in peers.rows if row[1] == peers.rows[0][1] and row[0] != "hiersearch"]
+    told += [f"{row[0]} {row[slower]} times" for row in others]
+    png = next(note for note in growth.notes if "PNG" in note).split(": ")[1].split(" ")[0]
+    return Answer(
+        f"{took} ms with {exact} exact distances, ten nearest {took_ten} ms with {exact_ten}; "
+        f"{bounds} bytes of bounds, {runs} of runs",
+        f"{'; '.join(told)}; PNG {png} bytes",
+    )

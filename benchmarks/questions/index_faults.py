@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Table
+from benchmarks.question import Answer, Question
+from benchmarks.tables import Table, number
 from tests.index.faults import tracing
 from tests.index.faults.damages import damage_files
 from tests.index.faults.full_disks import FAILING, fail_calls, limit_sizes
@@ -26,6 +27,11 @@ from tests.index.faults.killing import Findings, Model, after, kill_writers, ope
 from tests.index.faults.power_losses import lose_power
 from tests.index.faults.unlocked import write_at_once
 
+QUESTION = Question(
+    "What does an index lose or get wrong under races, kills, lost power, full disks and damage?",
+    minutes=240,
+    programs=("strace",),
+)
 RACES = ("create", "add", "compact", "fork", "threads", "lockless")
 
 
@@ -110,13 +116,13 @@ def planned(counts: Counts, seed: int) -> list[Part]:
     def plan(kind: str, row: str, does: str, *arguments: Any, most: int, share: float) -> None:
         total = math.ceil(getattr(counts, kind) * share - 1e-9)
         for i, count in enumerate(_shares(total, most)):
-            function = f"benchmarks.index_faults:{does}"
+            function = f"{__name__}:{does}"
             parts.append(Part(kind, row, function, (*arguments, count, 1000 * seed + i)))
 
     for kind in RACES:
         plan("races", f"races: {kind}", "race", kind, most=50, share=1 / len(RACES))
     for name, share in SHARES.items():
-        workload = f"tests.index.{name}_workload:{name.title()}Workload"
+        workload = f"tests.index.faults.{name}_workload:{name.title()}Workload"
         plan("kills", f"writers killed, {name}", "kill", workload, most=40, share=share)
         row = f"power lost, {name}"
         plan("power_losses", row, "lose", workload, 0, most=150, share=share * 0.8)
@@ -287,3 +293,11 @@ def _details(found: dict[str, list[Findings]]) -> Table:
             shown = (f"{name.replace('_', ' ')} {count:,}" for name, count in counts.most_common())
             table.rows.append([row, ", ".join(shown)])
     return table
+
+
+def answer(tables: list[Table]) -> Answer:
+    summary = tables[0]
+    rows = [row for row in summary.rows if row[0] != "**all**"]
+    trials = sum(int(number(row[1])) for row in rows)
+    faults = sum(int(number(cell)) for row in rows for cell in row[2:])
+    return Answer(f"{faults:,} faults in {trials:,} trials")

@@ -15,8 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inputs import photo, slic, soft_output
-from benchmarks.measuring import Table, in_turn
+from benchmarks.measuring import in_turn
 from benchmarks.network_outputs import em_volume
+from benchmarks.question import EM, PHOTO, Answer, Question
+from benchmarks.tables import Table, span
+
+QUESTION = Question(
+    "How well are neurons found from a boundary map without seeing the ground truth, in adapted "
+    "Rand error, and how long does merging 3,551 regions take?",
+    minutes=3,
+    data=(EM,),
+    bundled=PHOTO,
+    in_readme=True,
+)
 
 FIXED = (0.5, 0.7, 0.9, 0.95, 0.97, 0.99)
 """Mean boundary at which two regions are taken for two, without calibration."""
@@ -131,3 +142,17 @@ def merging_times() -> Table:
 
 def run() -> list[Table]:
     return [objects_table(), merging_times()]
+
+
+def answer(tables: list[Table]) -> Answer:
+    found, merging = tables
+    error = "adapted Rand error"
+    given, own = (row for row in found.rows if row[0].strip("*").startswith("objects, calibrated"))
+    best = found.figure("best threshold of all", error)
+    times = span(merging.figures("merging, whole tree"))
+    return Answer(
+        f"{given[found.column(error)]} from given fragments, {own[found.column(error)]} from its "
+        f"own basins; {times} ms",
+        f"best threshold of all, chosen with the ground truth {best}; fragments as they are "
+        f"{found.figure('fragments', error)}",
+    )

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.inputs import photo, soft_output
-from benchmarks.measuring import Table, shown
+from benchmarks.question import PHOTO, Answer, Question
+from benchmarks.tables import Table, figure, shown
+
+QUESTION = Question(
+    "How long does the whole `hiersearch match` process take on a 512 × 512 image?",
+    minutes=0.7,
+    bundled=PHOTO,
+    in_readme=True,
+)
 
 REPEATS = 5
 
@@ -43,3 +51,8 @@ def run() -> list[Table]:
             )
         )
         return [table]
+
+
+def answer(tables: list[Table]) -> Answer:
+    (first, later) = tables[0].rows
+    return Answer(f"{figure(later[1])} s; first run ever {first[1]} s (kernels are compiled)")
