@@ -1,6 +1,7 @@
 """Compiled greedy merging of adjacent regions: a heap of edges, and rings of edges a region."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,56 @@ CUSTOM = 4
 
 MERGED = 0
 NOT_FINITE = 1
+
+
+class LinkageForm(NamedTuple):
+    """Which linkage, and what weighs in it."""
+
+    code: int
+    """AVERAGE, COMPLETE, WARD, MIX or CUSTOM."""
+    weights: Floats
+    """(3,) of MIX: of the distance of colours, of the other features, of the contrast."""
+    split: int
+    """How many features are colours; the others come after them."""
+
+
+class RegionSums(NamedTuple):
+    """What linkages look at of regions and of the edges between them; grows with merges."""
+
+    sizes: Floats
+    """(regions,) measure of each."""
+    features: Floats
+    """(regions, features) sums of features over each."""
+    boundaries: Floats
+    """(edges, 4) length of the boundary, sum of contrasts, least and largest contrast."""
+
+
+class LiveEdges(NamedTuple):
+    """Edges between regions that are being merged: rings for each region, a table, and a heap.
+
+    Half-edges 2e and 2e + 1 are the sides of edge e at its first and its second region.
+    """
+
+    ends: Edges
+    """(edges, 2) the regions that each joins; −1 first for one that is gone."""
+    statistics: Floats
+    """(edges, 4) what :func:`join` adds up of each."""
+    rings: Numbers
+    """(half-edges, 2) the next and the previous half-edge of the same region."""
+    heads: Numbers
+    """(regions,) one half-edge of each, −1: it has none."""
+    degrees: Numbers
+    """(regions,) number of edges of each."""
+    table: Numbers
+    """(a power of two,) 1 + edge, found by the regions that it joins; 0: free."""
+    keys: Floats
+    """(edges,) keys of the heap, four children a node."""
+    items: Numbers
+    """(edges,) the edge of each key."""
+    place: Numbers
+    """(edges,) where in the heap each edge is."""
+    affected: Numbers
+    """(edges,) edges whose keys are to be computed anew, as many as is said beside it."""
 
 
 @compiled_part
@@ -47,18 +98,16 @@ def mean_distances(
 
 @compiled_part
 def dissimilarity(
-    code: int,
-    weights: Floats,
-    split: int,
+    form: LinkageForm,
     function: Callable[..., float] | None,
-    sizes: Floats,
-    sums: Floats,
-    statistics: Floats,
+    regions: RegionSums,
     edge: int,
     one: int,
     other: int,
 ) -> float:
-    """Return the linkage of two adjacent regions; ``statistics`` has one row per edge."""
+    """Return the linkage of two adjacent regions."""
+    code, weights = form.code, form.weights
+    sizes, sums, statistics = regions.sizes, regions.features, regions.boundaries
     if code == AVERAGE:
         return float(statistics[edge, 1] / statistics[edge, 0])
     if code == COMPLETE:
@@ -74,7 +123,7 @@ def dissimilarity(
             statistics[edge, 2],
             statistics[edge, 3],
         )
-    squared, absolute = mean_distances(sizes, sums, one, other, split)
+    squared, absolute = mean_distances(sizes, sums, one, other, form.split)
     if code == WARD:
         total = sizes[one] + sizes[other]
         return float(sizes[one] * sizes[other] / total * squared) if total > 0.0 else 0.0
@@ -204,26 +253,18 @@ def join(statistics: Floats, kept: int, dropped: int) -> None:
 
 @compiled_part
 def move_edges(
-    edges: Edges,
-    statistics: Floats,
-    rings: Numbers,
-    heads: Numbers,
-    degrees: Numbers,
-    table: Numbers,
-    entries: int,
-    keys: Floats,
-    items: Numbers,
-    place: Numbers,
-    heap: int,
-    affected: Numbers,
-    gone: int,
-    stays: int,
+    live: LiveEdges, heap: int, entries: int, gone: int, stays: int
 ) -> tuple[int, int, int]:
     """Hand all edges of one region to another; edges that become parallel go on as one.
 
     The lower edge number goes on, and is listed in ``affected``. Returns how many edges the heap
-    holds, how many entries the table, and how many edges are affected.
+    holds, how many entries the table (both before: ``heap``, ``entries``), and how many edges are
+    affected.
     """
+    # Fields are looked up once: a loop that does it again and again is many times slower.
+    edges, statistics, rings, heads = live.ends, live.statistics, live.rings, live.heads
+    degrees, table, affected = live.degrees, live.table, live.affected
+    keys, items, place = live.keys, live.items, live.place
     n_leaves = heads.shape[0]
     n_affected = 0
     half = heads[gone]
@@ -262,12 +303,8 @@ def move_edges(
 @compiled
 def agglomerate(
     edges: Edges,
-    statistics: Floats,
-    sizes: Floats,
-    sums: Floats,
-    code: int,
-    weights: Floats,
-    split: int,
+    regions: RegionSums,
+    form: LinkageForm,
     function: Callable[..., float] | None,
     numbers: Numbers,
 ) -> tuple[int, int, int, int, Ids, Floats]:
@@ -279,6 +316,7 @@ def agglomerate(
     two an edge, are numbered in the type of ``numbers``, an empty array. Conversions to int64 in
     calls spare the compilation of the callee for a second type.
     """
+    sizes, sums = regions.sizes, regions.features
     n_leaves = sizes.shape[0]
     n_edges = edges.shape[0]
     n_nodes = 2 * n_leaves - 1
@@ -313,7 +351,10 @@ def agglomerate(
     table = np.empty(capacity, dtype=numbers.dtype)
     entries = fill_table(table, edges, n_leaves)
     # Only these linkages look at the regions; the others change where edges are joined.
-    regional = code >= WARD
+    regional = form.code >= WARD
+    live = LiveEdges(
+        edges, regions.boundaries, rings, heads, degrees, table, keys, items, place, affected
+    )
     merges = 0
     while True:
         for index in range(n_affected):
@@ -322,9 +363,7 @@ def agglomerate(
             other = edges[edge, 1]
             if node_of[one] > node_of[other]:
                 one, other = other, one
-            key = dissimilarity(
-                code, weights, split, function, sizes, sums, statistics, edge, one, other
-            )
+            key = dissimilarity(form, function, regions, edge, one, other)
             if not abs(key) < np.inf:
                 return NOT_FINITE, merges, node_of[one], node_of[other], parents, altitudes
             keys[place[edge]] = key
@@ -352,22 +391,7 @@ def agglomerate(
         for channel in range(sums.shape[1]):
             sums[stays, channel] += sums[gone, channel]
 
-        heap, entries, n_affected = move_edges(
-            edges,
-            statistics,
-            rings,
-            heads,
-            degrees,
-            table,
-            entries,
-            keys,
-            items,
-            place,
-            heap,
-            affected,
-            gone,
-            stays,
-        )
+        heap, entries, n_affected = move_edges(live, heap, entries, gone, stays)
 
         if regional:
             n_affected = degrees[stays]

@@ -104,12 +104,10 @@ def agglomerate(
     )
     status, merges, one, other, parents, altitudes = kernels.agglomerate(
         graph.edges.copy(),
-        np.stack(statistics, axis=1),
-        graph.sizes.copy(),
-        graph.feature_sums.copy(),
-        code,
-        weights,
-        split,
+        kernels.RegionSums(
+            graph.sizes.copy(), graph.feature_sums.copy(), np.stack(statistics, axis=1)
+        ),
+        kernels.LinkageForm(code, weights, split),
         function,
         np.empty(0, numbers_of(2 * graph.n_edges)),
     )

@@ -1,10 +1,13 @@
 """Compiled greedy merging under the metric, and the sums over pairs of pixels that it needs."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch._compile import compiled, compiled_part
 from hiersearch.hierarchy._agglomerate_kernels import (
+    LiveEdges,
     fill_table,
     link_in,
     move_edges,
@@ -24,6 +27,36 @@ GAIN = 0
 STAKE = 1
 ALLOWED = 2
 OPEN = 3
+
+
+class MergingRegions(NamedTuple):
+    """What merging looks at of regions; used up."""
+
+    sizes: Floats
+    """(regions,) measure of each."""
+    offsets: Ids
+    """(regions + 1,) where each region's row of channel sums begins, and where the last ends."""
+    channels: Labels
+    """(entries,) channel of each entry of the rows."""
+    sums: Floats
+    """(entries,) sum of that channel over the region."""
+    n_channels: int
+    """Number of channels; 0 where there are no memberships."""
+    classes: Floats
+    """(regions, classes) sums of classes over each; no columns where there are none."""
+    groups: Labels
+    """(regions,) regions of different groups > 0 never merge."""
+
+
+class MergingGoal(NamedTuple):
+    """What is minimised, and where to stop."""
+
+    prices: Floats
+    """(3,) of a pair of pixels, of a pixel under another class name, of a region."""
+    by_mean: bool
+    """Whether the change of the objective is divided by the weight at stake."""
+    wanted: int
+    """How many regions are to be left; 0: merge while the objective falls."""
 
 
 @compiled
@@ -138,16 +171,8 @@ def change_of(
 def merge(
     edges: Labels,
     statistics: Floats,
-    sizes: Floats,
-    offsets: Ids,
-    channels: Labels,
-    sums: Floats,
-    n_channels: int,
-    classes: Floats,
-    groups: Labels,
-    prices: Floats,
-    by_mean: bool,
-    wanted: int,
+    regions: MergingRegions,
+    goal: MergingGoal,
     numbers: Numbers,
 ) -> tuple[int, int, Ids, Floats]:
     """Return (merges before the stop, all merges, parents, changes of the objective).
@@ -155,13 +180,17 @@ def merge(
     The live edge with the least (key, edge number) is merged, the key being the change of the
     objective, divided by the weight at stake if ``by_mean``. The stop is where no change is
     negative, or where ``wanted`` > 0 regions are left; merging goes on after it for the sake of the
-    tree, while there are edges that may be merged. Regions of different ``groups`` > 0 never merge.
-    Channel sums of the leaves come as compressed rows; arguments are used up. Half-edges, two an
-    edge, are numbered in the type of ``numbers``, an empty array.
+    tree, while there are edges that may be merged. ``statistics`` (edges, 4) has the columns GAIN,
+    STAKE, ALLOWED and OPEN; arguments are used up. Half-edges, two an edge, are numbered in the
+    type of ``numbers``, an empty array.
 
     A region's row moves to the end of the pool when it has outgrown its room, which then doubles:
     entries move O(log) times. ``spread`` holds the row of one region at a time, by channel.
     """
+    # Fields are looked up once: a loop that does it again and again is many times slower.
+    sizes, offsets, channels, sums = regions.sizes, regions.offsets, regions.channels, regions.sums
+    n_channels, classes, groups = regions.n_channels, regions.classes, regions.groups
+    prices, by_mean, wanted = goal.prices, goal.by_mean, goal.wanted
     n_leaves = sizes.shape[0]
     n_edges = edges.shape[0]
     parents = np.empty(2 * n_leaves, dtype=np.int64)
@@ -201,6 +230,7 @@ def merge(
         capacity *= 2
     table = np.empty(capacity, dtype=numbers.dtype)
     entries = fill_table(table, edges, n_leaves)
+    live = LiveEdges(edges, statistics, rings, heads, degrees, table, keys, items, place, affected)
     # Only memberships and classes look at whole regions; pair sums change where edges are joined.
     regional = n_channels > 0 or classes.shape[1] > 0
     merges = 0
@@ -318,19 +348,4 @@ def merge(
             spread[channels[i]] = 0.0
         length[gone] = 0
 
-        heap, entries, n_affected = move_edges(
-            edges,
-            statistics,
-            rings,
-            heads,
-            degrees,
-            table,
-            entries,
-            keys,
-            items,
-            place,
-            heap,
-            affected,
-            gone,
-            stays,
-        )
+        heap, entries, n_affected = move_edges(live, heap, entries, gone, stays)

@@ -206,16 +206,16 @@ def _merged(
     merges, altogether, parents, changes = kernels.merge(
         problem.edges.copy(),
         problem.statistics.copy(),
-        problem.sizes.copy(),
-        offsets,
-        channels,
-        sums.astype(np.float64),
-        n_channels,
-        problem.classes,
-        problem.groups.copy(),
-        problem.prices,
-        by_mean,
-        wanted,
+        kernels.MergingRegions(
+            problem.sizes.copy(),
+            offsets,
+            channels,
+            sums.astype(np.float64),
+            n_channels,
+            problem.classes,
+            problem.groups.copy(),
+        ),
+        kernels.MergingGoal(problem.prices, by_mean, wanted),
         np.empty(0, numbers_of(2 * problem.edges.shape[0])),
     )
     n_nodes = n + altogether
