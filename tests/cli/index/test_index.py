@@ -413,7 +413,7 @@ def test_every_kind_of_file(empty):
     np.savez("c.npz", labels=np.stack([NUCLEI[:64, :64], NUCLEI[64:, 64:]]))
     write_ground_truth(empty / "d.mat", [NUCLEI, NUCLEI.T])
     write_panoptic(empty / "e.json", empty / "e")
-    result = index("add", "crops", "a.png", "b.tif", "c.npz", "d.mat", "e.json")
+    result = index("add", "crops", "a.png", "b.tif", "c.npz", "d.mat", "e.json", "--resample")
     assert result.exit_code == 0, result.output
     assert "added 7 entries from 5 files" in result.stdout
     assert "4 of another size were brought to 64×64" in result.stdout
@@ -426,7 +426,7 @@ def test_every_kind_of_file(empty):
 def test_instances_of_coco(empty):
     pytest.importorskip("pycocotools")
     write_json(empty / "instances.json", instances())
-    index("add", "crops", "instances.json", "--prefix", "val/")
+    index("add", "crops", "instances.json", "--prefix", "val/", "--resample")
     found = ids_in("crops")
     assert set(found) == {"val/000000000139", "val/000000000285"}
     command = ("search", "crops", "any.npy", "--where", "objects.car>=2", "-k", 9, "--json")
@@ -439,7 +439,7 @@ def test_contour_maps_become_cuts(empty):
     savemat("h.mat", {"ucm2": ucm(tree)})
     levels = np.quantile(tree.altitudes[tree.n_leaves :], [0.9, 0.97, 0.99]).tolist()
     chosen = ",".join(map(str, levels))
-    assert index("add", "crops", "h.mat", "--thresholds", chosen).exit_code == 0
+    assert index("add", "crops", "h.mat", "--thresholds", chosen, "--resample").exit_code == 0
     wanted = {}
     for level in levels:
         cut = tree.labels_of(tree.horizontal_cut(level))
@@ -452,7 +452,7 @@ def test_contour_maps_become_cuts(empty):
     for name, partition in wanted.items():
         assert Partition.from_labels(read_label_map(empty / "out" / f"{name}.png")) == partition
     # What is there is left out as a whole.
-    summary = parsed(index("add", "crops", "h.mat", "--skip-existing", "--json"))
+    summary = parsed(index("add", "crops", "h.mat", "--skip-existing", "--resample", "--json"))
     assert (summary["added"], summary["skipped"]) == (0, 1)
 
 
@@ -485,11 +485,11 @@ def test_annotations_without_a_shape_are_counted_or_refused(empty):
         index("add", "crops", "instances.json", "--strict"),
         "annotation 101 must have a shape in its image, got polygons of [2] coordinates",
     )
-    summary = parsed(index("add", "crops", "instances.json", "--json"))
+    summary = parsed(index("add", "crops", "instances.json", "--resample", "--json"))
     assert summary["added"] == 2
     reasons = {"no polygon of three points or more": 1, "no segmentation": 1}
     assert summary["annotations_skipped"] == reasons
-    said = index("add", "crops", "instances.json", "--prefix", "again/").stdout
+    said = index("add", "crops", "instances.json", "--prefix", "again/", "--resample").stdout
     assert said.count("annotations left out") == 1
     wanted = "2 annotations left out: no polygon of three points or more (1); no segmentation (1)"
     assert wanted in said
@@ -581,11 +581,28 @@ def test_metadata_that_no_entry_takes_is_said(empty):
     assert ids_in("crops")["a"]["x"] == 1
 
 
+def test_label_maps_of_another_size_are_left_out_and_listed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index("create", "crops", "--grid", "4x6")
+    write_labels(tmp_path / "fits.png", np.arange(24).reshape(4, 6))
+    write_labels(tmp_path / "large.png", np.arange(96).reshape(8, 12))
+    result = index("add", "crops", "fits.png", "large.png", "--json")
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert (summary["added"], summary["resampled"]) == (1, 0)
+    (failed,) = summary["failed"]
+    assert failed["file"].endswith("large.png")
+    for part in ("(8, 12)", "(4, 6)", "--resample"):
+        assert part in failed["error"]
+    summary = parsed(index("add", "crops", "large.png", "--resample", "--json"))
+    assert (summary["added"], summary["resampled"]) == (1, 1)
+
+
 def test_a_volume_is_an_entry_of_an_index_of_volumes(empty):
     volume = np.load(DATA / "em-crop.npz")["fragments"]
     np.savez("v.npz", labels=volume)
     index("create", "volumes", "--grid", "6x24x32")
-    summary = parsed(index("add", "volumes", "v.npz", "--json"))
+    summary = parsed(index("add", "volumes", "v.npz", "--resample", "--json"))
     assert (summary["added"], summary["resampled"]) == (1, 1)
     summary = parsed(index("search", "volumes", "v.npz", "-k", 1, "--json", "--out", "out"))
     assert ranked(summary) == [(0.0, "v")]
@@ -750,7 +767,7 @@ def test_interrupted_adding_leaves_a_sound_index_and_says_what_is_in_it(tmp_path
     code = """
         import os, signal, sys
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        from hiersearch.index import collections
+        from hiersearch.index.formats import collections
         read, seen = collections.read_label_map, []
         def interrupt(file):
             seen.append(file)

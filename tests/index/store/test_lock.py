@@ -171,7 +171,7 @@ def test_a_marker_stands_in_for_a_lock(path, monkeypatch):
 
 WITH_MARKER = """
     import os, sys
-    from hiersearch.index import _lock, catalogue
+    from hiersearch.index.store import catalogue, lock as _lock
     from hiersearch.index.store.store import Store
     from tests.index.store.test_lock import without_locks
 
