@@ -435,7 +435,7 @@ class PartitionIndex:
         -----
         O(pixels) a cut for its bounds. The cuts become one segment, in one commit.
         """
-        if tree.grid != self.grid:
+        if isinstance(tree, MergeTree) and tree.grid != self.grid:
             if not resample:
                 raise ValueError(writing.other_grid("tree", tree.grid, self.grid))
             tree = resampled_tree(tree, self.grid)

@@ -150,7 +150,7 @@ def test_many_updates_leave_few_segments(index):
 
 def test_entries_on_another_grid_are_brought_to_the_index_s(index):
     large = np.kron(HALVES, np.ones((3, 2), int))
-    index.add(large, "large")
+    index.add(large, "large", resample=True)
     assert np.array_equal(index.get("large"), HALVES)
 
 

@@ -51,7 +51,9 @@ def checked_labels(
 
 
 def other_grid(name: str, found: tuple[int, ...], grid: tuple[int, ...]) -> str:
-    """Say that something lies on another grid, and the way out."""
+    """Say that something lies on another grid, and the way out if there is one."""
+    if len(found) != len(grid):
+        return f"{name} must be {len(grid)}-D like the grid {grid} of the index, got {found}"
     return (
         f"{name} must lie on the grid {grid} of the index, got {found}: say resample=True to have "
         "it brought there"

@@ -137,7 +137,7 @@ def test_masks_are_found_as_partitions_of_two_regions(real):
 
 def test_distances_are_integers_where_they_are_exact(small, tmp_path):
     index, entries = small
-    (one,) = index.search(random_labels(np.random.default_rng(1), (12, 18)))
+    (one,) = index.search(random_labels(np.random.default_rng(1), (12, 18)), k=1)
     assert type(one.rho) is int
     assert one.distance == one.rho / (12 * 18) ** 2
     weights = np.full((12, 18), 0.5)

@@ -271,7 +271,7 @@ def test_more_hierarchies_than_stay_decoded_are_searched(tmp_path, monkeypatch):
         (("tree", "a"), {"thresholds": []}, ValueError, "thresholds must be numbers"),
         (("tree", "a"), {"thresholds": [1, np.nan]}, ValueError, "thresholds must be numbers"),
         (("tree", "a"), {"metadata": {"x": object()}}, TypeError, "metadata"),
-        (("other", "a"), {}, ValueError, "tree must lie on the index's grid"),
+        (("other", "a"), {}, ValueError, "tree must lie on the grid"),
     ],
 )
 def test_bad_hierarchies_are_refused(tmp_path, arguments, more, error, message):

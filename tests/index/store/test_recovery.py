@@ -12,6 +12,7 @@ from hiersearch.errors import DamageError, FormatError, IndexLockedError
 from hiersearch.index.store import catalogue
 from hiersearch.index.store.segment import Segment
 from hiersearch.index.store.segment_writer import HEADER
+from hiersearch.index.store.snapshot import StoredPlace
 from hiersearch.index.store.store import Store
 
 
@@ -21,7 +22,7 @@ def path(tmp_path):
     path = tmp_path / "store"
     with Store.create(path, {"grid": [4, 4]}) as store:
         store.append(["a", "b", "c"], [{"v": 1}] * 3, {"x": np.arange(3)})
-        store.append(["d", "b"], [{"v": 2}] * 2, {"x": np.arange(2)}, removing=[(1, 1)])
+        store.append(["d", "b"], [{"v": 2}] * 2, {"x": np.arange(2)}, removing=[StoredPlace(1, 1)])
         store.append([None], [{"v": 3}], {"x": np.arange(1)})
         store.append(["e"], [{"v": 4}], {"x": np.arange(1)})
         store.replace(store.segments[2:], [0, "e"], [{"v": 5}] * 2, {"x": np.arange(2)})
