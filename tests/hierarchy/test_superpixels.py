@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from hiersearch.hierarchy.superpixels import METHODS, superpixels
+from hiersearch.choices import SUPERPIXELS
+from hiersearch.hierarchy.superpixels import superpixels
 
 
 def assert_compact(labels, grid):
@@ -13,7 +14,7 @@ def assert_compact(labels, grid):
     assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SUPERPIXELS)
 @pytest.mark.parametrize("shape", [(24, 30), (24, 30, 1), (24, 30, 3), (24, 30, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.bool_])
 def test_labels_are_compact_for_any_channels_and_type(method, shape, dtype):
@@ -28,7 +29,7 @@ def test_volumes_are_divided_too(method, channels):
     assert_compact(superpixels(volume, method, grid=(5, 12, 14)), (5, 12, 14))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SUPERPIXELS)
 @pytest.mark.parametrize("grid", [(1, 1), (1, 2), (1, 40), (40, 1), (2, 2), (3, 100)])
 @pytest.mark.parametrize("fill", ["constant", "varied"])
 def test_tiny_narrow_and_constant_images_work(method, grid, fill):
