@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-bounds lint benchmark clean
+.PHONY: demo test test-slow test-random test-bounds lint benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hiersearch demo --out out/demo
@@ -16,6 +16,15 @@ test: $(VENV)/.installed-test lint
 
 test-slow: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "not gpu"
+
+# Properties, and tests that draw from a seed, on cases that no run saw before. What it prints first
+# repeats it: make test-random SEED=...
+ifndef SEED
+SEED := $(shell date +%s)
+endif
+test-random: $(VENV)/.installed-test
+	HYPOTHESIS_PROFILE=random TEST_SEED=$(SEED) $(BIN)/python -m pytest \
+		-m "(hypothesis or seeded) and not slow and not gpu"
 
 # Every index into an array is checked in compiled functions, which are compiled anew for it.
 test-bounds: $(VENV)/.installed-test

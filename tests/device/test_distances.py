@@ -12,6 +12,7 @@ from hiersearch.device.runs import GridRuns, RegionRuns, device_queries, fits, r
 from hiersearch.metric.queries import under
 from hiersearch.metric.run_arrays import RunArrays
 from tests.device.places import DEVICES, INTERPRETER, QUICK
+from tests.exploration import seeds
 
 KINDS = ["none", "integer", "float"]
 
@@ -21,7 +22,7 @@ quickly = pytest.mark.parametrize("device", QUICK)
 
 def interpreted(test):
     """Run a test in Triton's interpreter, on few problems."""
-    for name, values in (("kind", KINDS), ("seed", range(2))):
+    for name, values in (("kind", KINDS), ("seed", seeds(2))):
         test = pytest.mark.parametrize(name, values)(test)
     return pytest.mark.parametrize("device", INTERPRETER)(test)
 
@@ -154,7 +155,7 @@ def test_a_real_size_keeps_the_bound_and_equal_partitions_their_tie(device):
 
 
 @everywhere
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", seeds(2))
 def test_pairs_in_any_order_are_those_of_the_matrix(device, seed):
     _, many, hard, soft = some_problem(seed, "integer")
     place = resolved(device)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.io import imread
 
 from hiersearch import MergeTree, Partition, build_hierarchy
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.search import queries
+from tests.exploration import examples
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -77,7 +78,7 @@ def photo():
 # --- entries are the cuts -------------------------------------------------------------------
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure_kind=st.sampled_from(MEASURES))
 def test_all_horizontal_cuts_become_entries(tmp_path_factory, seed, grid, measure_kind):
     rng = np.random.default_rng(seed)
@@ -130,7 +131,7 @@ def test_a_hierarchy_is_stored_once_however_many_cuts_it_has(tmp_path, photo):
 # --- distances ------------------------------------------------------------------------------
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure_kind=st.sampled_from(MEASURES))
 def test_cuts_and_partitions_are_found_together(tmp_path_factory, seed, grid, measure_kind):
     rng = np.random.default_rng(seed)
@@ -147,7 +148,7 @@ def test_cuts_and_partitions_are_found_together(tmp_path_factory, seed, grid, me
 
 
 @pytest.mark.parametrize("kind", SOFT)
-@settings(max_examples=4)
+@examples(4)
 @given(seed=seeds, grid=st.sampled_from(GRIDS))
 def test_soft_queries_find_cuts(tmp_path_factory, kind, seed, grid):
     rng = np.random.default_rng(seed)
