@@ -11,7 +11,7 @@ import secrets
 import pytest
 from hypothesis import HealthCheck, settings
 
-EXAMPLES = {"quick": 25, "thorough": 120, "random": 100}
+EXAMPLES = {"quick": 25, "thorough": 120, "random": 50}
 """How many cases of a property each profile looks at where the property does not say."""
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")

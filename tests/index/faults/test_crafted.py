@@ -9,6 +9,8 @@ from tests.index.faults.crafted import crafted, exercised, sound_folder, uses
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="uses are made in a forked child")
 QUICK, AT_ONCE = 96, 6
+FOUND = [(9, 8)]
+"""Seeds and numbers of folders that neither answered nor were refused once."""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,11 @@ def test_a_crash_and_too_much_memory_or_time_are_seen(bases, monkeypatch):
 @pytest.mark.parametrize("first", range(0, QUICK, AT_ONCE))
 def test_a_crafted_folder_answers_or_is_refused(bases, tmp_path, first, seed):
     assert_answered_or_refused(bases, tmp_path, range(first, first + AT_ONCE), seed)
+
+
+@pytest.mark.parametrize(("seed", "number"), FOUND)
+def test_a_folder_that_did_not_once_answers_or_is_refused(bases, tmp_path, seed, number):
+    assert_answered_or_refused(bases, tmp_path, [number], seed)
 
 
 @pytest.mark.slow

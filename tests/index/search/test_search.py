@@ -26,6 +26,7 @@ from tests.index.small_collections import (
     random_labels,
     random_measure,
     random_soft,
+    total_of,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -80,7 +81,8 @@ def test_hard_queries_find_what_brute_force_finds(tmp_path_factory, measure_kind
         for query in (maps[5], changed(rng, maps[7]), random_labels(rng, grid)):
             found = index.search(query, k)
             expected = brute_force(query, dict(enumerate(maps)), measure)[:k]
-            assert_same(pairs_of(found), expected, exact=measure_kind != "float")
+            exact, total = measure_kind != "float", total_of(measure, grid)
+            assert_same(pairs_of(found), expected, exact, total)
             assert found.exact
             assert found.complete == (k <= 40)
 
@@ -96,7 +98,8 @@ def test_soft_queries_find_what_brute_force_finds(tmp_path_factory, kind, seed, 
         for near in (maps[5], random_labels(rng, grid)):
             query = random_soft(rng, kind, near)
             expected = brute_force(query, dict(enumerate(maps)), measure)
-            assert_same(pairs_of(index.search(query, 7)), expected[:7], exact=False)
+            total = total_of(measure, grid)
+            assert_same(pairs_of(index.search(query, 7)), expected[:7], exact=False, total=total)
 
 
 def test_real_partitions_are_found_without_comparing_all(real):

@@ -68,6 +68,7 @@ def uses(index):
         ("store/ids", item(0, -1), "store/id"),
         ("store/id_ends", item(3, 10**12), "'store/id_ends'"),
         ("store/id_ends", item(3, -4), "'store/id_ends'"),
+        ("store/id_ends", item(slice(None), 0), "must leave the id in row"),
         ("store/id_texts", item(slice(None), 255), "must be UTF-8 in row"),
     ],
 )
