@@ -3,10 +3,11 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+MINIMUM := .venv-minimum
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-random test-bounds lint benchmark clean
+.PHONY: demo test test-slow test-random test-bounds test-minimum lint benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hiersearch demo --out out/demo
@@ -30,6 +31,10 @@ test-random: $(VENV)/.installed-test
 test-bounds: $(VENV)/.installed-test
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=out/bounds $(BIN)/python -m pytest
 
+# The lowest versions that pyproject.toml allows, and none of the extras but what the tests need.
+test-minimum: $(MINIMUM)/.installed
+	NUMBA_CACHE_DIR=out/minimum $(MINIMUM)/bin/python -m pytest
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,5 +56,12 @@ $(VENV)/.installed-benchmark: $(VENV)/.installed-test
 	$(PIP) --editable ".[torch,faiss,test,benchmark]"
 	touch $@
 
+$(MINIMUM)/.installed: pyproject.toml constraints-minimum.txt
+	rm -rf $(MINIMUM)
+	$(PYTHON) -m venv $(MINIMUM)
+	$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		--constraint constraints-minimum.txt --editable . pytest hypothesis scikit-learn
+	touch $@
+
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINIMUM) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,8 @@ from hiersearch.metric.queries import under
 from hiersearch.metric.run_arrays import RunArrays
 from tests.device.places import DEVICES, INTERPRETER, QUICK
 from tests.exploration import seeds
+
+torch = pytest.importorskip("torch")
 
 KINDS = ["none", "integer", "float"]
 
