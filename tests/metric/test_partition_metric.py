@@ -15,6 +15,7 @@ from hiersearch.metric import (
     pairwise_distances,
 )
 from hiersearch.partitions import Partition, SoftPartition
+from tests.device.places import QUICK
 from tests.exploration import examples
 from tests.metric.reference import (
     comembership,
@@ -59,9 +60,7 @@ def some_sparse(rng, grid):
     return SoftPartition.from_sparse(values, channels, n_channels=k), dense
 
 
-everywhere = pytest.mark.parametrize(
-    "device", ["cpu", "cpu:torch", pytest.param("cuda", marks=pytest.mark.gpu)]
-)
+everywhere = pytest.mark.parametrize("device", ["cpu", *QUICK])
 
 
 def cases(test):

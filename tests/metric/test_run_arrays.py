@@ -98,6 +98,7 @@ def test_a_device_takes_the_queries_that_fit_and_the_cpu_the_rest():
     affinities = SoftPartition.from_affinities(rng.random((1, 6, 7)), [(0, 1)])
     queries = [maps[0], some_soft(rng, (6, 7), 3), affinities, maps[3]]
     expected = many.distances_many(queries)
+    pytest.importorskip("torch")
     for device in ("cpu", "auto", "cpu:torch"):
         assert many.distances_many(queries, device=device) == pytest.approx(expected, abs=1e-12)
         found = many.distances(maps[0], normalized=False, device=device)
