@@ -1,9 +1,18 @@
-"""Leave doctests of torch-only modules out where torch, an extra, is not installed."""
+"""Leave out doctests that need torch, an extra, where it is not installed."""
 
 import importlib.util
 
-collect_ignore = []
-if importlib.util.find_spec("torch") is None:
-    collect_ignore += [
-        f"hiersearch/networks/{name}.py" for name in ("unet", "loading", "crops", "training")
-    ]
+NEED_TORCH = [
+    "hiersearch/device/_triton_kernels.py",
+    "hiersearch/device/batches.py",
+    "hiersearch/device/choice.py",
+    "hiersearch/device/runs.py",
+    "hiersearch/losses",
+    "hiersearch/networks/loading.py",
+    "hiersearch/networks/training/crops.py",
+    "hiersearch/networks/training/loop.py",
+    "hiersearch/networks/unet.py",
+]
+"""Modules that import it, or whose examples do."""
+
+collect_ignore = NEED_TORCH if importlib.util.find_spec("torch") is None else []

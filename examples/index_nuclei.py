@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory() as folder,
         PartitionIndex.create(Path(folder) / "nuclei", GRID) as index,
     ):
-        index.add_many(entries)
+        index.add_many(entries, resample=True)
         print(f"{len(index):,} label maps of {GRID[0]} × {GRID[1]}")
         search(index, chosen.out / "nearest.png")
         report_duplicates(index, chosen.radius, chosen.out / "duplicates.png")

@@ -4,20 +4,23 @@ import os
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-settings.register_profile(
-    "quick",
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=120)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+from tests.exploration import PROFILE, SEED
+
+settings.load_profile(PROFILE)
 
 
+def pytest_report_header():
+    """Say how to see the cases of this run again."""
+    return f"cases: make test-random SEED={SEED}" if PROFILE == "random" else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    # Before Hypothesis's plugin looks for it.
+    if PROFILE == "random" and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(SEED)
     # Triton's kernels run in its interpreter, unless tests on a GPU are asked for. It must be told
     # before anything imports it.
     if "not gpu" in config.option.markexpr:

@@ -319,12 +319,10 @@ def comembership_distance(
         if isinstance(soft, Affinities):
             raise TypeError(f"{name} must know every pair of pixels, got {soft!r}")
     first, second, weights = under_one_measure(first, second, measure)
-    from scipy import sparse
-
     p, q = _channel_matrix(first), _channel_matrix(second)
     if weights is not None:
-        scale = sparse.diags_array(weights.astype(np.float64))
-        pm, qm = p @ scale, q @ scale
+        scale = weights.astype(np.float64)[None]
+        pm, qm = p.multiply(scale), q.multiply(scale)
     else:
         pm, qm = p, q
     squares = [np.square((x @ y.T).data).sum() for x, y in ((pm, p), (qm, q), (pm, q))]

@@ -36,7 +36,8 @@ def read_raster(file: Path) -> NDArray[Any]:
         if mode == "P":
             mode = "RGBA" if "transparency" in image.info else "RGB"
         turned = _orientation(image)
-        return upright(np.array(image.convert({"1": "L", "CMYK": "RGB"}.get(mode, mode))), turned)
+        values = np.array(image.convert({"1": "L", "CMYK": "RGB"}.get(mode, mode)))
+        return upright(_of_16_bits(values), turned)
 
 
 def read_png_labels(file: Path) -> NDArray[Any]:
@@ -55,10 +56,16 @@ def read_png_labels(file: Path) -> NDArray[Any]:
         turned = _orientation(image)
         # Pillow's booleans are stored as 255, which breaks whoever looks at their bytes.
         values = np.array(image.convert("L")) > 0 if image.mode == "1" else np.array(image)
+        values = _of_16_bits(values)
         if colour == 0 and depth in (2, 4):
             # Pillow spreads them over 0..255, as fits pictures.
             values //= 255 // (2**depth - 1)
         return upright(values, turned)
+
+
+def _of_16_bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Return grey values of 16 bits as uint16, which older versions of Pillow widen to int32."""
+    return values.astype(np.uint16) if values.dtype == np.int32 else values
 
 
 def several_channels(count: int, kind: str) -> str:

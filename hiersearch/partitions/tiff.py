@@ -187,7 +187,7 @@ def _values(file: Path, series: Sequence[Any]) -> NDArray[Any]:
     try:
         arrays = [np.asarray(one.asarray()) for one in series]
     except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" not in str(error) and not isinstance(error, NotImplementedError):
+        if not isinstance(error, NotImplementedError) and not _of_compression(error):
             raise
         arrays = [_by_pillow(file, one) for one in series]
     for one, array in zip(series, arrays, strict=True):
@@ -199,6 +199,11 @@ def _values(file: Path, series: Sequence[Any]) -> NDArray[Any]:
 
 
 # --- what tifffile cannot decode by itself --------------------------------------------------
+
+
+def _of_compression(error: ValueError) -> bool:
+    """Return whether tifffile says that it cannot decode; older versions name no package for it."""
+    return "imagecodecs" in str(error) or "<COMPRESSION." in str(error)
 
 
 def _by_pillow(file: Path, series: Any) -> NDArray[Any]:
@@ -238,18 +243,15 @@ def _page_by_pillow(image: Any, index: Any, page: Any) -> NDArray[Any]:
     if page.bitspersample != 8 and image.mode not in ("1", "L", "P", "I;16", "I;16B", "I", "F"):
         raise ValueError("Pillow cuts colours to 8 bits")
     image.load()
-    # Older versions of Pillow leave it as it is stored.
-    was_turned = image.getexif().get(ORIENTATION, 1) == 1
-    return _as_stored(np.array(image), image.mode, page, was_turned)
+    return _as_stored(np.array(image), image.mode, page)
 
 
-def _as_stored(array: NDArray[Any], mode: str, page: Any, was_turned: bool) -> NDArray[Any]:
+def _as_stored(array: NDArray[Any], mode: str, page: Any) -> NDArray[Any]:
     """Undo what Pillow does to show a page: turning, spreading and inverting."""
     turned = _orientation_of(page)
     sides = (page.imagelength, page.imagewidth)
-    if was_turned:
-        # Four turns undo themselves; the quarter turns undo each other.
-        array = upright(array, {6: 8, 8: 6}.get(turned, turned))
+    # Four turns undo themselves; the quarter turns undo each other.
+    array = upright(array, {6: 8, 8: 6}.get(turned, turned))
     if array.shape[:2] != sides:
         raise ValueError(f"the page must have shape {sides}, got {array.shape[:2]}")
     if mode in ("1", "L") and int(page.photometric) == _WHITE_IS_ZERO:

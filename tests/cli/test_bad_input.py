@@ -217,7 +217,7 @@ def test_weights_with_code_are_not_run(refuses, folder):
 @pytest.mark.parametrize("regions", [0, -3, HEIGHT * WIDTH + 1])
 def test_numbers_of_regions_out_of_range(refuses, regions):
     refuses(
-        ("image.png", *SOFT, *QUICK, "--n-regions", regions), "n_regions must be", f"got {regions}"
+        ("image.png", *SOFT, *QUICK, "--n-regions", regions), "regions must be", f"got {regions}"
     )
 
 

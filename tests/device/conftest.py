@@ -1,10 +1,14 @@
 """Settings of the tests that run on torch's CPU device."""
 
+import importlib.util
+
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     # Tensors are small here: a second thread would only be waited for.
-    torch.set_num_threads(1)
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)

@@ -9,8 +9,11 @@ _NEEDS_INTERPRETER = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
     reason="Triton is not installed, or compiles for a GPU in this run",
 )
+_NEEDS_TORCH = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed"
+)
 DEVICES = [
-    pytest.param("cpu:torch", id="torch"),
+    pytest.param("cpu:torch", id="torch", marks=_NEEDS_TORCH),
     pytest.param("cpu:triton", id="triton", marks=_NEEDS_INTERPRETER),
     pytest.param("cuda", id="cuda", marks=pytest.mark.gpu),
 ]

@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
 from hiersearch.device.batches import (
     Resident,
@@ -14,6 +13,8 @@ from hiersearch.device.batches import (
 )
 from hiersearch.device.choice import resolved
 from tests.device.places import DEVICES
+
+torch = pytest.importorskip("torch")
 
 HERE = resolved("cpu:torch")
 

@@ -3,7 +3,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from hiersearch.device import choice
 from hiersearch.device.choice import Device, DeviceWork, pays, resolved
@@ -15,6 +14,7 @@ TINY = DeviceWork(cpu_seconds=1e-4, bytes_sent=1e3, bytes_moved=1e4)
 
 def there_are(monkeypatch, count: int) -> None:
     """Let torch find so many GPUs."""
+    torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -27,6 +27,7 @@ def test_the_cpu_is_what_nothing_else_is_asked_for():
 
 
 def test_a_gpu_is_named_by_its_number(monkeypatch):
+    torch = pytest.importorskip("torch")
     there_are(monkeypatch, 2)
     assert resolved("cuda") == Device("cuda:0")
     assert resolved("cuda:1") == Device("cuda:1")
@@ -90,6 +91,7 @@ def test_without_torch_the_extra_is_named(monkeypatch):
 
 
 def test_the_interpreter_must_have_been_chosen(monkeypatch):
+    pytest.importorskip("torch")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match="TRITON_INTERPRET=1"):
         resolved("cpu:triton")

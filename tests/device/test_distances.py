@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,9 @@ from hiersearch.device.runs import GridRuns, RegionRuns, device_queries, fits, r
 from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.runs import RunArrays
 from tests.device.places import DEVICES, INTERPRETER, QUICK
+from tests.exploration import seeds
+
+torch = pytest.importorskip("torch")
 
 KINDS = ["none", "integer", "float"]
 
@@ -21,7 +23,7 @@ quickly = pytest.mark.parametrize("device", QUICK)
 
 def interpreted(test):
     """Run a test in Triton's interpreter, on few problems."""
-    for name, values in (("kind", KINDS), ("seed", range(2))):
+    for name, values in (("kind", KINDS), ("seed", seeds(2))):
         test = pytest.mark.parametrize(name, values)(test)
     return pytest.mark.parametrize("device", INTERPRETER)(test)
 
@@ -154,7 +156,7 @@ def test_a_real_size_keeps_the_bound_and_equal_partitions_their_tie(device):
 
 
 @everywhere
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", seeds(2))
 def test_pairs_in_any_order_are_those_of_the_matrix(device, seed):
     _, many, hard, soft = some_problem(seed, "integer")
     place = resolved(device)

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +7,8 @@ from hiersearch.device.choice import resolved
 from hiersearch.device.tiles import SoftTiles, TileRows, soft_tile_bounds, tile_distances
 from hiersearch.index.bounds import _search_kernels, _tile_kernels
 from tests.device.places import DEVICES, QUICK
+
+torch = pytest.importorskip("torch")
 
 everywhere = pytest.mark.parametrize("device", DEVICES)
 quickly = pytest.mark.parametrize("device", QUICK)

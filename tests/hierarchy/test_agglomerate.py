@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.cluster.hierarchy import linkage as scipy_linkage
@@ -18,6 +18,7 @@ from hiersearch.hierarchy.agglomerate import (
 from hiersearch.hierarchy.graph import RegionGraph, region_graph
 from hiersearch.hierarchy.linkage import mix
 from hiersearch.hierarchy.tree import MergeTree
+from tests.exploration import examples
 
 
 @st.composite
@@ -172,7 +173,7 @@ def complete_graph(points):
 
 @pytest.mark.parametrize("name", ["single", "average", "complete", "ward", "mean-colour"])
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30))
-@settings(max_examples=30)
+@examples(30)
 def test_on_complete_graphs_the_tree_is_that_of_scipy(name, seed, n):
     points = np.random.default_rng(seed).random((n, 3))
     tree = agglomerate(complete_graph(points), name)

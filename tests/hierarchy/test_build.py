@@ -129,7 +129,7 @@ def test_the_label_map_tells_a_volume_from_channels():
         (
             {"image": np.zeros((1, 2)), "superpixels": [[0, 1]], "superpixel_count": 3},
             ValueError,
-            "regions has no use",
+            "superpixel_count has no use",
         ),
         (
             {"image": np.zeros((1, 2)), "superpixels": "pixels", "superpixel_count": 3},

@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,6 +26,8 @@ from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.metric import distance
 from hiersearch.partitions import Partition, SoftPartition
 from tests.hierarchy.small_trees import all_cuts, random_target, random_tree, trees_with_targets
+
+torch = pytest.importorskip("torch")
 
 DEVICES = ["cpu:torch", pytest.param("cuda", marks=pytest.mark.gpu)]
 WHOLE = ("hard", "hard, many regions", "hard, whole measure")

@@ -5,6 +5,7 @@ import hiersearch as hs
 from hiersearch import build_hierarchy, match
 from hiersearch.hierarchy.cuts import horizontal_curve, nearest_cut
 from hiersearch.hierarchy.several import nearest_of_hierarchies
+from tests.exploration import seeds
 from tests.hierarchy.small_trees import KINDS, random_target
 
 LINKAGES = ("average", "ward", "single", "watershed-area")
@@ -15,7 +16,7 @@ def several(image):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_finds_the_nearest_of_all_horizontal_cuts(kind, seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 30, size=(9, 11)).astype(float)

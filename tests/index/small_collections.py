@@ -88,6 +88,17 @@ def random_soft(rng, kind, labels):
     return SoftPartition.from_regions(values)
 
 
+def has_pairs(measure):
+    """Return whether affinities know a pair of neighbours with positive weight under a measure."""
+    if measure is None:
+        return True
+    counts = measure > 0
+    return any(
+        (np.take(counts, range(1, side), axis) & np.take(counts, range(side - 1), axis)).any()
+        for axis, side in enumerate(counts.shape)
+    )
+
+
 def made(path, maps, measure=None, ids=None, metadata=None):
     """Return a new index of label maps, open for writing."""
     index = PartitionIndex.create(path, maps[0].shape, measure=measure)
@@ -111,26 +122,31 @@ def pairs_of(result):
     return [(one.rho, one.id) for one in result]
 
 
-def assert_same(found, expected, exact=True):
+def total_of(measure, grid):
+    """Return the measure of the grid."""
+    return math.prod(grid) if measure is None else measure.sum()
+
+
+def assert_same(found, expected, exact=True, total=0.0):
     """Assert that neighbours are those of brute force; distances of soft queries up to rounding.
 
-    Entries whose distances differ by rounding alone may come in either order.
+    Distances are differences of numbers as large as the squared measure ``total``, at which they
+    are rounded. Entries whose distances differ by rounding alone may come in either order.
     """
     if exact:
         assert found == expected
         return
     assert len(found) == len(expected)
     largest = max((abs(d) for d, _ in expected), default=0.0)
+    rounding = 1e-11 * max(largest, 0.1 * total**2)
     for (one, _), (other, _) in zip(found, expected, strict=True):
-        assert math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-11 * largest)
+        assert math.isclose(one, other, rel_tol=1e-9, abs_tol=rounding)
     ties = {}
     for d, id in expected:
-        key = next(
-            (k for k in ties if math.isclose(k, d, rel_tol=1e-9, abs_tol=1e-11 * largest)), d
-        )
+        key = next((k for k in ties if math.isclose(k, d, rel_tol=1e-9, abs_tol=rounding)), d)
         ties.setdefault(key, set()).add(id)
     last = max(ties, default=0.0)
     for d, id in found:
-        key = next(k for k in ties if math.isclose(k, d, rel_tol=1e-9, abs_tol=1e-11 * largest))
+        key = next(k for k in ties if math.isclose(k, d, rel_tol=1e-9, abs_tol=rounding))
         # Of the last tie some may have been left out.
         assert key == last or id in ties[key]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch import Partition
@@ -25,6 +25,7 @@ from hiersearch.index.store import catalogue
 from hiersearch.index.store.conditions import selected
 from hiersearch.index.store.segment import Segment
 from hiersearch.index.store.store import Store
+from tests.exploration import examples
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -55,7 +56,7 @@ def index(tmp_path):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@settings(max_examples=6)
+@examples(6)
 @given(seed=st.integers(0, 2**32 - 1), grid=st.sampled_from(GRIDS))
 def test_label_maps_come_back_with_their_labels(tmp_path_factory, measure, seed, grid):
     rng = np.random.default_rng(seed)

@@ -187,7 +187,7 @@ SETTINGS = [
     (ValueError, "per must be one of image, batch, got 'pixel'", {"per": "pixel"}),
     (ValueError, "reduction must be one of mean, sum, none, got 'max'", {"reduction": "max"}),
     (ValueError, "measure must be one of class-balanced, .*, got 'even'", {"measure": "even"}),
-    (TypeError, "measure must be a name or a tensor, got None", {"measure": None}),
+    (TypeError, "measure must be a name, a tensor or None, got 3", {"measure": 3}),
     (TypeError, "ignore_index must be a whole number or None, got 1.5", {"ignore_index": 1.5}),
     (TypeError, "anchor must be a number, got '1'", {"anchor": "1"}),
     (ValueError, "anchor must be finite and at least 0, got -1", {"anchor": -1}),

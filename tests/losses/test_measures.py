@@ -123,7 +123,12 @@ def test_labels_of_any_integer_type_are_taken():
 def test_bad_arguments_are_named():
     soft = torch.full((1, 2, 3, 3), 0.5)
     cases = [
-        (ValueError, "measure must be one of uniform, .*, got 'even'", (TARGET, "even", 3), {}),
+        (
+            ValueError,
+            "measure must be one of class-balanced, .*, got 'even'",
+            (TARGET, "even", 3),
+            {},
+        ),
         (ValueError, "per must be one of", (TARGET, None, 3), {"per": "pixel"}),
         (TypeError, "measure 'boundary' needs integer targets", (soft, "boundary", 2), {}),
         (TypeError, "'region-balanced' needs integer", (soft, "region-balanced", 2), {}),

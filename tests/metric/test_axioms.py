@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch.metric import (
@@ -15,6 +15,7 @@ from hiersearch.metric import (
     pairwise_distances,
 )
 from hiersearch.partitions import Partition, SoftPartition
+from tests.exploration import examples
 from tests.metric.reference import pair_sum, set_partitions, soft_comembership
 
 FIVE = [np.array([labels]) for labels in set_partitions(5)]
@@ -46,9 +47,7 @@ def soft(rng, measure=None):
 
 
 def random_cases(test):
-    return settings(deadline=None, max_examples=80)(
-        given(SEEDS, st.sampled_from(["none", "int", "float"]))(test)
-    )
+    return examples(80)(given(SEEDS, st.sampled_from(["none", "int", "float"]))(test))
 
 
 def test_there_are_52_partitions_of_five_points():

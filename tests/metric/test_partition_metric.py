@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
@@ -15,6 +15,8 @@ from hiersearch.metric import (
     pairwise_distances,
 )
 from hiersearch.partitions import Partition, SoftPartition
+from tests.device.places import QUICK
+from tests.exploration import examples
 from tests.metric.reference import (
     comembership,
     double_sum,
@@ -58,13 +60,11 @@ def some_sparse(rng, grid):
     return SoftPartition.from_sparse(values, channels, n_channels=k), dense
 
 
-everywhere = pytest.mark.parametrize(
-    "device", ["cpu", "cpu:torch", pytest.param("cuda", marks=pytest.mark.gpu)]
-)
+everywhere = pytest.mark.parametrize("device", ["cpu", *QUICK])
 
 
 def cases(test):
-    return settings(deadline=None, max_examples=60)(given(SEEDS, GRIDS, MEASURES)(test))
+    return examples(60)(given(SEEDS, GRIDS, MEASURES)(test))
 
 
 @cases
@@ -96,7 +96,7 @@ def test_hard_distance_is_the_sum_over_all_pairs(seed, grid, kind):
     assert 0 <= normalized < 1
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(SEEDS, st.integers(1, 60), st.integers(1, 30))
 def test_hard_distance_is_scikit_learns_count_of_pairs(seed, side, regions):
     rng = np.random.default_rng(seed)

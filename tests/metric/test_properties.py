@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch.metric import (
@@ -18,6 +18,7 @@ from hiersearch.metric import (
     texture_properties,
 )
 from hiersearch.partitions import Partition, SoftPartition
+from tests.exploration import examples
 from tests.metric.reference import double_sum
 
 GRID = (3, 4)
@@ -54,7 +55,7 @@ def term_by_pixels(a, of_a, b, of_b, measure):
     return sum_ / (mu.sum() * of_a.bound)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(SEEDS, KINDS, st.booleans())
 def test_term_is_the_mean_difference_over_pixels(seed, kind, measured):
     rng = np.random.default_rng(seed)
@@ -71,7 +72,7 @@ def test_term_is_the_mean_difference_over_pixels(seed, kind, measured):
     assert swapped == pytest.approx(bare + 2 * expected, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(SEEDS, KINDS, st.booleans(), st.floats(0, 5))
 def test_with_the_term_the_axioms_hold(seed, kind, measured, weight):
     rng = np.random.default_rng(seed)
@@ -90,7 +91,7 @@ def test_with_the_term_the_axioms_hold(seed, kind, measured, weight):
         assert d(i, k) <= d(i, j) + d(j, k) + 1e-12
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(SEEDS, st.booleans(), st.floats(0, 5))
 def test_soft_classes_keep_the_triangle_inequality(seed, measured, weight):
     rng = np.random.default_rng(seed)

@@ -4,11 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hiersearch.partitions import Partition
+from tests.exploration import examples
 
 TYPES = [np.bool_, np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64]
 GRIDS = st.one_of(
@@ -33,7 +34,7 @@ def label_maps(draw, dtypes=TYPES):
     return draw(hnp.arrays(dtype, grid, elements=st.sampled_from(palette), fill=st.nothing()))
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(label_maps())
 def test_any_label_map_comes_back_as_it_was(labels):
     restored = Partition.from_labels(labels).original_labels
@@ -41,7 +42,7 @@ def test_any_label_map_comes_back_as_it_was(labels):
     np.testing.assert_array_equal(restored, labels)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(label_maps())
 def test_runs_and_regions_describe_the_label_map(labels):
     partition = Partition.from_labels(labels)
@@ -62,7 +63,7 @@ def test_runs_and_regions_describe_the_label_map(labels):
     np.testing.assert_array_equal(partition.label_values[numbers], labels.astype(values.dtype))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(label_maps([np.uint8, np.int64, np.uint64]), st.randoms(use_true_random=False))
 def test_renaming_the_labels_leaves_the_partition_equal(labels, random):
     values, inverse = np.unique(labels, return_inverse=True)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from hiersearch.partitions import Partition, SoftPartition
+from tests.exploration import seeds
 
 
 def softmax(rng, k, *grid):
@@ -38,7 +39,7 @@ def test_two_nuclei_of_one_class_are_two_regions():
 
 
 @pytest.mark.parametrize("grid", [(1, 30), (14, 17), (5, 6, 7)])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_each_probability_goes_to_the_nearest_component_of_its_class(grid, seed):
     k = 4
     values = softmax(np.random.default_rng(seed), k, *grid)

@@ -4,11 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch.metric import distance
 from hiersearch.partitions import READINGS, Affinities, Memberships, Partition, SoftPartition
+from tests.exploration import examples
 
 
 def softmax(rng, k, *grid):
@@ -119,7 +120,7 @@ def test_logits_are_not_taken_for_probabilities():
         SoftPartition.from_regions(np.random.default_rng(0).normal(size=(3, 4, 5)))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5))
 def test_sparse_pairs_add_up_to_the_dense_probabilities(seed, m, k):
     rng = np.random.default_rng(seed)

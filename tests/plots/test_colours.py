@@ -1,18 +1,19 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hiersearch.plots import region_colours
 from hiersearch.plots.colours import CHANNEL_PALETTE, LINE, PALETTE
+from tests.exploration import examples
 
 LABEL_MAPS = hnp.arrays(
     np.int64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(-3, 5)
 )
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(LABEL_MAPS, st.randoms())
 def test_renaming_labels_changes_no_colour(labels, random):
     names = list(range(9))
@@ -21,7 +22,7 @@ def test_renaming_labels_changes_no_colour(labels, random):
     assert np.array_equal(region_colours(labels), region_colours(renamed))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(LABEL_MAPS)
 def test_every_region_has_one_colour_of_the_palette(labels):
     colours = region_colours(labels)

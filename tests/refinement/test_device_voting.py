@@ -12,6 +12,8 @@ from hiersearch.refinement.device_voting import work_of_votes
 from tests.hierarchy.small_trees import random_tree
 from tests.refinement.test_tree_voting import IMAGE, SOFT, seam_scene, soft_output, voted
 
+pytest.importorskip("torch")
+
 DEVICES = ["cpu:torch", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

@@ -169,8 +169,8 @@ class IdTable:
     def check(self) -> None:
         """Raise DamageError unless every id can be read and is found by its hash. O(n log n)."""
         segment, ids = self._segment, self.all()
-        if len(set(ids)) < len(ids) or "" in ids:
-            raise segment.wrong(VALUES, "must be different ids, none of them empty")
+        if len(set(ids)) < len(ids):
+            raise segment.wrong(VALUES, "must be different ids")
         places = segment.array(PLACES)
         if not np.array_equal(np.sort(places), np.arange(len(ids))):
             raise segment.wrong(PLACES, f"must hold each of 0..{len(ids) - 1} once")

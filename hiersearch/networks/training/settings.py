@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hiersearch import _validate
 from hiersearch.choices import TRAINED_READINGS, TrainedReading, TrainingLoss
 from hiersearch.networks.models import MOST_WIDTHS
+from hiersearch.partitions.output import reading_kind
 
 LOSSES: dict[TrainedReading, tuple[TrainingLoss, ...]] = {
     "objects": (
@@ -84,9 +85,13 @@ class TrainingSettings:
                 f"loss for reading {self.reading!r} must be one of "
                 f"{', '.join(LOSSES[self.reading])}, got {self.loss!r}"
             )
-        for name, of in (("classes", "classes"), ("size", "affinities")):
+        kind = reading_kind(self.reading)
+        for name, of, fits in (
+            ("classes", "classes", kind.of_classes),
+            ("size", "affinities", kind.between_pixels),
+        ):
             value = getattr(self, name)
-            if value is not None and self.reading != of:
+            if value is not None and not fits:
                 raise ValueError(f"{name} is for reading {of!r} only, got {value}")
         if self.classes is not None:
             _validate.checked_count(self.classes, "classes", 2)

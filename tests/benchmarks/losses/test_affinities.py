@@ -56,7 +56,7 @@ def test_both_ways_read_sure_channels_rightly():
 
 def test_arms_differ_in_their_channels_and_loss_only():
     one, other = (asdict(settings) for settings in ARMS.values())
-    assert {key for key in one if one[key] != other[key]} == {"channels", "loss", "size"}
+    assert {key for key in one if one[key] != other[key]} == {"reading", "loss", "size"}
 
 
 def test_tables_show_means_and_paired_differences():

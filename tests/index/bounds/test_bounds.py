@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch import Partition, SoftPartition, distance
@@ -10,6 +10,7 @@ from hiersearch.index.bounds import soft_masses
 from hiersearch.index.bounds.packing import COARSE, FINEST, MIDDLE
 from hiersearch.index.bounds.soft_masses import channel_masses
 from hiersearch.index.search.queries import index_query
+from tests.exploration import examples
 from tests.index.small_collections import (
     GRIDS,
     MEASURES,
@@ -72,7 +73,7 @@ def pair_sums(labels, tiles, n_tiles, measure):
 
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("kind", ["hard", *BOUNDED])
-@settings(max_examples=3)
+@examples(3)
 @given(seed=seeds, grid=st.sampled_from(GRIDS))
 def test_no_bound_exceeds_the_distance(tmp_path_factory, kind, measure, seed, grid):
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, kind, measure, grid)
@@ -89,7 +90,7 @@ def test_no_bound_exceeds_the_distance(tmp_path_factory, kind, measure, seed, gr
 
 
 @pytest.mark.parametrize("kind", ["hard", *BOUNDED])
-@settings(max_examples=5)
+@examples(5)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure=st.sampled_from(MEASURES))
 def test_tiles_keep_all_rows_within_a_radius(tmp_path_factory, kind, seed, grid, measure):
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, kind, measure, grid)
@@ -98,7 +99,7 @@ def test_tiles_keep_all_rows_within_a_radius(tmp_path_factory, kind, seed, grid,
         assert set(np.flatnonzero(case.true <= radius)) <= set(kept.tolist())
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure=st.sampled_from(MEASURES))
 def test_bytes_of_tiles_are_off_by_what_they_say(tmp_path_factory, seed, grid, measure):
     rng = np.random.default_rng(seed)
@@ -118,7 +119,7 @@ def test_bytes_of_tiles_are_off_by_what_they_say(tmp_path_factory, seed, grid, m
             assert arrays[f"{name}_errors"][row] <= error * (1 + 1e-6) + 1e-9 * true.sum()
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS))
 def test_tile_bound_is_the_l1_distance_of_pair_sums_less_rounding(tmp_path_factory, seed, grid):
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, "hard", "none", grid)
@@ -147,7 +148,7 @@ def filled(sizes, overlaps):
     return total
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS))
 def test_overlap_bound_is_what_filling_the_largest_overlaps_gives(tmp_path_factory, seed, grid):
     case = random_case(tmp_path_factory.mktemp("bounds"), seed, "hard", "none", grid)

@@ -4,10 +4,13 @@ import os
 
 import pytest
 
+from tests.exploration import seeds
 from tests.index.faults.crafted import crafted, exercised, sound_folder, uses
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="uses are made in a forked child")
 QUICK, AT_ONCE = 96, 6
+FOUND = [(9, 8)]
+"""Seeds and numbers of folders that neither answered nor were refused once."""
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +24,13 @@ def bases(tmp_path_factory):
     return folders
 
 
-def assert_answered_or_refused(bases, tmp_path, numbers):
+def assert_answered_or_refused(bases, tmp_path, numbers, seed=0):
     for number in numbers:
         folder = tmp_path / str(number)
-        altered = crafted(bases[number % 4 == 3], folder, 0, number)
+        altered = crafted(bases[number % 4 == 3], folder, seed, number)
         outcome = exercised(folder)
-        assert outcome.kind in ("answered", "refused"), f"folder {number}, {altered}: {outcome}"
+        name = f"folder {number} of seed {seed}"
+        assert outcome.kind in ("answered", "refused"), f"{name}, {altered}: {outcome}"
 
 
 def test_a_sound_folder_answers_every_use(bases):
@@ -59,9 +63,15 @@ def test_a_crash_and_too_much_memory_or_time_are_seen(bases, monkeypatch):
         assert exercised(bases[0], seconds=0.2).kind == expected
 
 
+@pytest.mark.parametrize("seed", seeds(1))
 @pytest.mark.parametrize("first", range(0, QUICK, AT_ONCE))
-def test_a_crafted_folder_answers_or_is_refused(bases, tmp_path, first):
-    assert_answered_or_refused(bases, tmp_path, range(first, first + AT_ONCE))
+def test_a_crafted_folder_answers_or_is_refused(bases, tmp_path, first, seed):
+    assert_answered_or_refused(bases, tmp_path, range(first, first + AT_ONCE), seed)
+
+
+@pytest.mark.parametrize(("seed", "number"), FOUND)
+def test_a_folder_that_did_not_once_answers_or_is_refused(bases, tmp_path, seed, number):
+    assert_answered_or_refused(bases, tmp_path, [number], seed)
 
 
 @pytest.mark.slow

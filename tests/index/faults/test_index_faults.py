@@ -1,5 +1,6 @@
 import pytest
 
+from tests.exploration import seeds
 from tests.index.faults import tracing
 from tests.index.faults.damages import damage_files
 from tests.index.faults.full_disks import fail_calls
@@ -24,8 +25,9 @@ def check(tmp_path, kills, injuries, seed):
     assert damaged.faults == 0
 
 
-def test_an_index_survives_kills_and_names_damage(tmp_path):
-    check(tmp_path, kills=3, injuries=25, seed=0)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_an_index_survives_kills_and_names_damage(tmp_path, seed):
+    check(tmp_path, kills=3, injuries=25, seed=seed)
 
 
 @pytest.mark.slow
@@ -35,8 +37,9 @@ def test_an_index_survives_many_kills_and_injuries(tmp_path, seed):
 
 
 @needs_traces
-def test_an_index_loses_nothing_when_the_power_goes(tmp_path):
-    found = lose_power(WORKLOAD, tmp_path, trials=20, seed=0, operations=6)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_an_index_loses_nothing_when_the_power_goes(tmp_path, seed):
+    found = lose_power(WORKLOAD, tmp_path, trials=20, seed=seed, operations=6)
     assert found.examples == []
     assert (found.trials, found.faults) == (20, 0)
 
@@ -48,6 +51,7 @@ def test_an_index_on_a_failing_disk_says_what_is_so(tmp_path):
     assert found.trials > 5
 
 
-def test_two_writers_of_an_index_without_locks_lose_nothing(tmp_path):
-    found = write_at_once(WORKLOAD, tmp_path, rounds=8, seed=0)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_two_writers_of_an_index_without_locks_lose_nothing(tmp_path, seed):
+    found = write_at_once(WORKLOAD, tmp_path, rounds=8, seed=seed)
     assert found.examples == []

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.exploration import seeds
 from tests.index.faults.races import KINDS, race_rounds
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
@@ -16,9 +17,10 @@ def check(kind, rounds, seed, scratch):
     assert found.acknowledged > 0
 
 
+@pytest.mark.parametrize("seed", seeds(1))
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few_races(tmp_path, kind):
-    check(kind, 5, 0, tmp_path)
+def test_a_few_races(tmp_path, kind, seed):
+    check(kind, 5, seed, tmp_path)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from hiersearch.index.store import catalogue
 from hiersearch.index.store.snapshot import StoredPlace
 from hiersearch.index.store.store import Store
+from tests.exploration import seeds
 from tests.index.faults import killing as faults
 from tests.index.faults import tracing
 from tests.index.faults.damages import damage_files
@@ -72,8 +73,9 @@ def check_kills(tmp_path, kills, seed):
     assert found.acknowledged > 0
 
 
-def test_killed_writers_lose_nothing_that_they_acknowledged(tmp_path):
-    check_kills(tmp_path, 10, seed=0)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_killed_writers_lose_nothing_that_they_acknowledged(tmp_path, seed):
+    check_kills(tmp_path, 10, seed)
 
 
 @pytest.mark.slow
@@ -393,7 +395,7 @@ def test_what_is_said_of_a_disk_that_is_full_at_any_size_is_true(tmp_path):
 
 
 @needs_traces
-@pytest.mark.parametrize("seed", [0, 1], ids=["", "in new folders"])
+@pytest.mark.parametrize("seed", seeds(2))  # The store of an odd one is made in new folders.
 def test_a_loss_of_power_at_any_call_loses_nothing_that_was_acknowledged(tmp_path, seed):
     found = lose_power(STORE, tmp_path, trials=60, seed=seed, operations=8)
     assert found.examples == []
@@ -428,8 +430,9 @@ def test_a_thousand_losses_of_power_lose_nothing(tmp_path, seed):
 # --- locks that do nothing ------------------------------------------------------------------
 
 
-def test_where_locks_do_nothing_two_writers_lose_nothing(tmp_path):
-    found = write_at_once(STORE, tmp_path, rounds=15, seed=0)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_where_locks_do_nothing_two_writers_lose_nothing(tmp_path, seed):
+    found = write_at_once(STORE, tmp_path, rounds=15, seed=seed)
     assert found.examples == []
     assert found.refused >= 10
 
@@ -500,8 +503,9 @@ def check_damages(tmp_path, trials, seed):
     assert found.refused > trials // 4
 
 
-def test_damage_of_any_kind_is_refused_and_named(tmp_path):
-    check_damages(tmp_path, 60, seed=0)
+@pytest.mark.parametrize("seed", seeds(1))
+def test_damage_of_any_kind_is_refused_and_named(tmp_path, seed):
+    check_damages(tmp_path, 60, seed)
 
 
 @pytest.mark.slow

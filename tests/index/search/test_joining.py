@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hiersearch import distance
@@ -15,6 +15,7 @@ from hiersearch.index.index import PartitionIndex
 from hiersearch.index.search import duplicates, joining, pair_distances
 from hiersearch.index.search.results import id_key
 from hiersearch.index.segments import decoding
+from tests.exploration import examples
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -104,7 +105,7 @@ def assert_right(index, entries, radius, measure=None, whole=True):
 # --- against all pairs ----------------------------------------------------------------------
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from(GRIDS),
@@ -134,7 +135,7 @@ def test_a_radius_includes_its_end(tmp_path, place):
         assert_right(index, entries, end)
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(seed=st.integers(0, 2**32 - 1), radius=st.sampled_from(RADII))
 def test_pairs_reach_across_segments_and_leave_removed_entries_out(tmp_path_factory, seed, radius):
     rng = np.random.default_rng(seed)
@@ -158,7 +159,7 @@ def test_pairs_reach_across_segments_and_leave_removed_entries_out(tmp_path_fact
         assert_right(index, entries, radius)
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from([(8, 9), (3, 4, 5)]),

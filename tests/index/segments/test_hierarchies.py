@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from skimage.io import imread
 
 from hiersearch import MergeTree, Partition, build_hierarchy
 from hiersearch.index.index import PartitionIndex
 from hiersearch.index.search import queries
+from tests.exploration import examples
 from tests.hierarchy.small_trees import random_tree
 from tests.index.small_collections import (
     GRIDS,
@@ -26,6 +27,7 @@ from tests.index.small_collections import (
     random_labels,
     random_measure,
     random_soft,
+    total_of,
 )
 
 DATA = Path(__file__).parents[2] / "data"
@@ -77,7 +79,7 @@ def photo():
 # --- entries are the cuts -------------------------------------------------------------------
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure_kind=st.sampled_from(MEASURES))
 def test_all_horizontal_cuts_become_entries(tmp_path_factory, seed, grid, measure_kind):
     rng = np.random.default_rng(seed)
@@ -130,8 +132,10 @@ def test_a_hierarchy_is_stored_once_however_many_cuts_it_has(tmp_path, photo):
 # --- distances ------------------------------------------------------------------------------
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=seeds, grid=st.sampled_from(GRIDS), measure_kind=st.sampled_from(MEASURES))
+# An entry equal to the query is at 0, brute force says 3e-15.
+@example(seed=73880, grid=(5, 7), measure_kind="float")
 def test_cuts_and_partitions_are_found_together(tmp_path_factory, seed, grid, measure_kind):
     rng = np.random.default_rng(seed)
     measure = random_measure(rng, measure_kind, grid)
@@ -139,15 +143,15 @@ def test_cuts_and_partitions_are_found_together(tmp_path_factory, seed, grid, me
     with index:
         for query in (near(rng, entries), random_labels(rng, grid)):
             expected = brute_force(query, entries, measure)
-            exact = measure_kind != "float"
+            exact, total = measure_kind != "float", total_of(measure, grid)
             for k in (1, 9, len(entries)):
-                assert_same(pairs_of(index.search(query, k)), expected[:k], exact=exact)
+                assert_same(pairs_of(index.search(query, k)), expected[:k], exact, total)
             if exact:
                 assert all(type(one.rho) is int for one in index.search(query, 9))
 
 
 @pytest.mark.parametrize("kind", SOFT)
-@settings(max_examples=4)
+@examples(4)
 @given(seed=seeds, grid=st.sampled_from(GRIDS))
 def test_soft_queries_find_cuts(tmp_path_factory, kind, seed, grid):
     rng = np.random.default_rng(seed)

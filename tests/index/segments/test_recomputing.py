@@ -183,7 +183,7 @@ def test_repair_keeps_one_entry_of_an_id(folder):
     rewrite_segment(folder, 2, arrays=change)
     with PartitionIndex.open(folder) as index:
         n_cuts = index._store.segment(2).n_entries
-        assert "must be different ids, none of them empty" in str(index.verify()[0])
+        assert "must be different ids" in str(index.verify()[0])
     repair = PartitionIndex.repair(folder)
     assert len(repair.lost) == n_cuts - 1
     with PartitionIndex.open(folder) as index:

@@ -26,7 +26,7 @@ def folder(base, tmp_path):
 
 def altered(folder, name, change):
     def alter(arrays):
-        change(arrays[name])
+        change(arrays if name is None else arrays[name])
 
     rewrite_segment(folder, 1, arrays=alter)
 
@@ -41,6 +41,13 @@ def filled(text):
 def item(row, value):
     def change(array):
         array[row] = value
+
+    return change
+
+
+def number_of_the_first_text(value):
+    def change(arrays):
+        arrays["store/ids"][np.flatnonzero(arrays["store/id_kinds"])[0]] = value
 
     return change
 
@@ -64,11 +71,11 @@ def uses(index):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("store/ids", item(0, 10**12), "store/id"),
-        ("store/ids", item(0, -1), "store/id"),
+        (None, number_of_the_first_text(10**12), "store/id"),
+        (None, number_of_the_first_text(-1), "store/id"),
         ("store/id_ends", item(3, 10**12), "'store/id_ends'"),
         ("store/id_ends", item(3, -4), "'store/id_ends'"),
-        ("store/id_ends", item(1, 0), "must leave an id in row 0, got none"),
+        ("store/id_ends", item(slice(None), 0), "must leave an id in row"),
         ("store/id_texts", item(slice(None), 255), "must be UTF-8 in row"),
     ],
 )

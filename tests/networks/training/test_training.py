@@ -345,7 +345,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         load_network(checkpoint)
     content = torch.load(checkpoint, weights_only=True)
     torch.save({**content, "version": 99}, checkpoint)
-    with pytest.raises(FileFormatError, match="version 99, and this package reads 1"):
+    with pytest.raises(FileFormatError, match="version 99, and this package reads 2"):
         train(*data, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:999])
     with pytest.raises(FileFormatError, match=r"checkpoint\.pt as a checkpoint: it is damaged"):
