@@ -33,9 +33,11 @@ COUNTED_SUPERPIXELS: tuple[Superpixels, ...] = ("slic", "watershed")
 GUIDED = "guided"
 """Superpixels that follow the soft output as well."""
 
-LinkageName = Literal["mean-colour", "ward", "average", "single", "complete", "mix"]
+LinkageName = Literal["mean-colour", "ward", "average", "single", "complete"]
 LINKAGES: tuple[LinkageName, ...] = get_args(LinkageName)
 """How unlike two regions are, where regions are merged pair by pair."""
+MIX = "mix"
+"""A mixture of such, which has weights and is no name by itself."""
 WATERSHED_LINKAGES = ("watershed-area", "watershed-volume", "watershed-dynamics")
 """Hierarchies by attributes of catchment basins."""
 SOFT_MIX = "soft-mix"

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from hiersearch._validate import checked_choice
-from hiersearch.choices import LINKAGES
+from hiersearch.choices import LINKAGES, MIX
 
 _ROW = types.Array(types.float64, 1, "C")
 _SIGNATURE = types.float64(
@@ -59,9 +59,9 @@ class Linkage:
     boundary: float = 0.0
 
     def __post_init__(self) -> None:
-        checked_choice(self.name, LINKAGES, "linkage")
+        checked_choice(self.name, (*LINKAGES, MIX), "linkage")
         weights = (self.colour, self.soft, self.boundary)
-        if self.name != "mix":
+        if self.name != MIX:
             if any(weights):
                 raise ValueError(f"only a mix has weights, but linkage {self.name!r} got {weights}")
         elif not (min(weights) >= 0 and abs(sum(weights) - 1) < 1e-9):
@@ -104,7 +104,7 @@ def mix(*, colour: float = 0.0, soft: float = 0.0, boundary: float = 0.0) -> Lin
     >>> mix(colour=0.7, soft=0.3).soft
     0.3
     """
-    return Linkage("mix", float(colour), float(soft), float(boundary))
+    return Linkage(MIX, float(colour), float(soft), float(boundary))
 
 
 def compiled_linkage(function: Callable[..., float]) -> Any:

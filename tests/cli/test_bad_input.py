@@ -235,6 +235,7 @@ def test_numbers_of_regions_out_of_range(refuses, regions):
         ((*SOFT, "--offsets", "0,1"), ("--offsets is for --reading affinities only",)),
         (("--soft", "soft.npy", "--reading", "affinities"), ("--offsets must be given",)),
         ((*SOFT, "--linkage", "wards"), ("--linkage must be one of", "'wards'")),
+        ((*SOFT, "--linkage", "mix"), ("--linkage must be one of", "'mix'")),
         ((*SOFT, "--superpixels", "snic"), ("--superpixels must be one of", "'snic'")),
         ((*SOFT, *QUICK, "--superpixel-count", "9"), ("--superpixel-count is for",)),
         ((*SOFT, "--superpixel-count", "0"), ("--superpixel-count must be at least 1",)),
