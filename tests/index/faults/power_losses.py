@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiersearch.index.store.catalogue import CATALOGUE
 from tests.index.faults import planted
 from tests.index.faults.disk_model import Disk, File, Folder
 from tests.index.faults.killing import (
@@ -298,11 +299,15 @@ def lose_power(
     # Every other one is made together with the folders that it lies in.
     jobs = [Job("made" if seed % 2 == 0 else "new/deep/made", seed, operations)]
     n_second = trials // 10
-    keep = set(rng.choice(trials, min(trials, 1 + n_second // 10), replace=False).tolist())
+    n_first = trials - n_second
+    keep = set(rng.choice(n_first, min(n_first, 1 + n_second // 10), replace=False).tolist())
     recording = record(workload_name, first, jobs, fault, failing)
-    for number, left in enumerate(remains(recording, scratch, trials - n_second, rng)):
+    due = 0
+    for number, left in enumerate(remains(recording, scratch, n_first, rng)):
         copy = second / f"left {number}"
-        if number in keep and left.folder.exists():
+        # Where what was left is no store yet, the next that is one is kept.
+        due += number in keep
+        if due and (left.folder / CATALOGUE).exists():
             shutil.copytree(left.folder, copy)
         model = look(workload, left, found, seed)
         if to_first and found.faults:
@@ -312,6 +317,7 @@ def lose_power(
                 shutil.rmtree(copy)
             else:
                 again.append(Job(copy.name, seed, 2, 5000, tuple(model.items())))
+                due -= 1
     if again:
         recording = record(workload_name, second, again, fault, failing)
         for left in remains(recording, scratch, n_second, rng):
