@@ -29,11 +29,11 @@ test-random: $(VENV)/.installed-test
 
 # Every index into an array is checked in compiled functions, which are compiled anew for it.
 test-bounds: $(VENV)/.installed-test
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=out/bounds $(BIN)/python -m pytest
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/out/bounds $(BIN)/python -m pytest
 
 # The lowest versions that pyproject.toml allows, and none of the extras but what the tests need.
 test-minimum: $(MINIMUM)/.installed
-	NUMBA_CACHE_DIR=out/minimum $(MINIMUM)/bin/python -m pytest
+	NUMBA_CACHE_DIR=$(CURDIR)/out/minimum $(MINIMUM)/bin/python -m pytest
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
