@@ -17,14 +17,15 @@ from hiersearch import _validate
 from hiersearch._sealed import Sealed, private
 from hiersearch.device.choice import Device, DeviceWork, resolved
 from hiersearch.hierarchy import _cost_kernels as kernels
+from hiersearch.hierarchy import _merge_cost_kernels as merge_kernels
 from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
-from hiersearch.metric.queries import float_measure
+from hiersearch.metric.queries import float_measure, joined_total
 from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 # Up to this many regions a hard target is summed densely, one column a region.
 _DENSE_REGIONS = 12
@@ -152,6 +153,8 @@ def region_costs(
     where = resolved(device, _work(tree, goal))
     if isinstance(goal, Affinities):
         return _affinity_costs(tree, goal)
+    if isinstance(goal, Merges):
+        return _merge_costs(tree, goal)
     if not where.on_kernels:
         return _device_costs(tree, goal, class_weight, where)
     return _membership_costs(tree, goal, class_weight)
@@ -329,6 +332,37 @@ def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
         )
     tree_kernels.sum_up(tree.parents, gains)
     return RegionCosts._unchecked(gains, constant, goal.pair_total, None)
+
+
+def _merge_costs(tree: MergeTree, goal: Merges) -> RegionCosts:
+    """Costs under the co-memberships of a hierarchy: of the tree itself, or of another one."""
+    total = float(goal.total)
+    gains = 1 - 2 * goal.joined
+    own = goal.parents.size == tree.parents.size and np.array_equal(goal.parents, tree.parents)
+    if own and np.array_equal(goal.leaf_map, tree.leaf_map.reshape(-1)):
+        sizes = node_sizes(tree.parents, goal.leaf_sizes())
+        costs = merge_kernels.own_costs(tree.parents, sizes, gains)
+        return RegionCosts._unchecked(costs, joined_total(goal), total**2, None)
+    order = leaf_layout(tree)
+    above = np.append(gains[goal.parents[:-1]], 0.0)
+    heads = tree_kernels.path_heads(goal.parents)
+    places = merge_kernels.path_places(goal.parents, heads)
+    steps = np.zeros(goal.n_nodes + 1)
+    steps[places + 1] = gains - above
+    paths = merge_kernels.Paths(heads, places, np.cumsum(steps))
+    entries = _leaf_entries(order[2][: tree.n_leaves][tree.leaf_map.reshape(-1)], goal)
+    costs = merge_kernels.costs_of_other_tree(tree.parents, order, entries, goal.parents, paths)
+    return RegionCosts._unchecked(costs, joined_total(goal), total**2, None)
+
+
+def _leaf_entries(places: NDArray[np.int64], goal: Merges) -> merge_kernels.Entries:
+    """Return what leaves at depth-first places share with the leaves of a target's tree."""
+    n_leaves = goal.n_leaves
+    keys, entry = np.unique(places * n_leaves + goal.leaf_map, return_inverse=True)
+    masses = np.bincount(entry.reshape(-1), goal.measure).astype(np.float64)
+    at, leaves = np.divmod(keys, n_leaves)
+    ends = np.searchsorted(at, np.arange(int(places.max()) + 2))
+    return merge_kernels.Entries(ends.astype(np.int64), leaves, masses)
 
 
 def leaf_layout(

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from hiersearch import _validate
 from hiersearch.choices import GUIDED, SOFT_MIX, SUPERPIXELS
 from hiersearch.device.choice import resolved
+from hiersearch.hierarchy import _merge_cost_kernels as merge_kernels
+from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy.build import build_hierarchy
 from hiersearch.hierarchy.costs import RegionCosts
 from hiersearch.hierarchy.curve import RegionCurve, nearest_cuts_by_regions
@@ -29,7 +31,7 @@ from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.output import Offsets
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 DEFAULT_SUPERPIXELS = GUIDED
 DEFAULT_LINKAGE = SOFT_MIX
@@ -111,7 +113,9 @@ def match(
         How unlike two regions are; see :func:`hiersearch.hierarchy.build.build_hierarchy`. The
         default, "soft-mix", weighs the contrast of the image, scaled to [0, 1], and the
         difference of the soft output alike; with boundaries and affinities it is "average" on
-        the boundaries that they show, with a hard target "average" on the image. A function sees
+        the boundaries that they show, with a hard target "average" on the image. With neither
+        superpixels nor linkage given, a target made of a hierarchy is matched on that one. A
+        function sees
         the sums of the soft output behind those of the image's channels.
     tree : MergeTree or sequence of MergeTree, optional
         A hierarchy that is ready, or several of other superpixels or linkages, which are searched
@@ -162,7 +166,9 @@ def match(
         raise ValueError(f"k must be 1 where n_regions is given, got {k}")
     seconds: dict[str, float] = {}
     together: SeveralResult | None = None
-    if tree is None:
+    if tree is None and isinstance(goal, Merges) and (superpixels, linkage) == (GUIDED, SOFT_MIX):
+        trees = [own_tree(goal)]
+    elif tree is None:
         trees = [_hierarchy(image, goal, superpixels, superpixel_count, linkage, seconds)]
     elif isinstance(tree, MergeTree):
         trees = [tree]
@@ -284,6 +290,8 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
                 apart[ends] += 1 - affinities.reshape(goal.grid)[source]
                 known[ends] += 1
         return (apart / np.maximum(known, 1)).astype(np.float32)
+    if isinstance(goal, Merges):
+        return contours_of(goal)
     if isinstance(goal, Memberships):
         # Boundaries lie where no region holds a pixel for certain.
         surest = goal.values.max(axis=0).reshape(goal.grid)
@@ -291,6 +299,35 @@ def _boundary_evidence(goal: Partition | SoftPartition) -> NDArray[np.float32]:
         return doubt
     assert isinstance(goal, Partition)
     return _changes(goal.labels)
+
+
+def contours_of(goal: Merges) -> NDArray[np.float32]:
+    """Return how likely each pixel is apart from a neighbour, the likeliest of them."""
+    leaves = goal.leaf_map.reshape(goal.grid)
+    heads = tree_kernels.path_heads(goal.parents)
+    apart = np.zeros(goal.grid, np.float32)
+    for axis in range(leaves.ndim):
+        ends = [
+            tuple(slice(*s) if a == axis else slice(None) for a in range(leaves.ndim))
+            for s in ((None, -1), (1, None))
+        ]
+        one, other = (np.ascontiguousarray(leaves[end]).reshape(-1) for end in ends)
+        joins = merge_kernels.ancestors_of_pairs(goal.parents, heads, one, other)
+        likely = (1 - goal.joined[joins]).astype(np.float32).reshape(leaves[ends[0]].shape)
+        for end in ends:
+            np.maximum(apart[end], likely, out=apart[end])
+    return apart
+
+
+def own_tree(goal: Merges) -> MergeTree:
+    """Return the hierarchy that a soft partition is of.
+
+    A node's altitude is how likely its sides are apart, or what is under it if that is more: the
+    horizontal cuts are thresholds of that. O(pixels + nodes).
+    """
+    apart = 1 - goal.joined
+    altitudes = tree_kernels.running_maximum(goal.parents, apart)
+    return MergeTree.from_parents(goal.parents, altitudes, goal.leaf_map.reshape(goal.grid))
 
 
 def _changes(labels: NDArray[np.int32]) -> NDArray[np.float32]:

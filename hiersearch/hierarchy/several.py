@@ -30,7 +30,7 @@ from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import float_measure
 from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, SoftPartition
+from hiersearch.partitions.soft import Affinities, Merges, SoftPartition
 
 # Where leaves times channels are more, a tree is searched by its costs instead.
 _LARGEST_TABLE = 2**24
@@ -104,7 +104,7 @@ def nearest_of_hierarchies(trees: Sequence[MergeTree], target: PartitionLike) ->
         if not isinstance(tree, MergeTree):
             raise TypeError(f"trees[{i}] must be a MergeTree, got {type(tree).__name__}")
         _validate.checked_same_grid(goal.grid, tree.grid, "target", f"trees[{i}]")
-    if isinstance(goal, Affinities):
+    if isinstance(goal, (Affinities, Merges)):
         return _by_sweeps(listed, goal)
     chains = [_chain(tree, goal) for tree in listed]
     scale = float(goal.total) ** 2
@@ -122,7 +122,7 @@ def nearest_of_hierarchies(trees: Sequence[MergeTree], target: PartitionLike) ->
     return SeveralResult(place[0], cut, candidates, looked_at)
 
 
-def _by_sweeps(trees: list[MergeTree], goal: Affinities) -> SeveralResult:
+def _by_sweeps(trees: list[MergeTree], goal: Affinities | Merges) -> SeveralResult:
     found = [nearest_horizontal_cut(tree, goal) for tree in trees]
     candidates = round(sum(10.0**cut.log10_candidates for cut in found))
     nearest = min(range(len(found)), key=lambda i: found[i].distance)

@@ -11,7 +11,7 @@ from hiersearch import _validate
 from hiersearch.hierarchy._tree_kernels import running_maximum
 from hiersearch.hierarchy.tree import MergeTree
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Memberships, SoftPartition
+from hiersearch.partitions.soft import Memberships, Merges, SoftPartition
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -193,6 +193,11 @@ def resampled(
     target = _checked_target(query.grid, grid, name)
     if query.grid == target:
         return query
+    if isinstance(query, Merges):
+        raise ValueError(
+            f"{name} must lie on the grid {target} if it is of a hierarchy, got {query.grid}: make "
+            "the hierarchy of an image of that size"
+        )
     if not isinstance(query, Partition | Memberships):
         raise ValueError(
             f"{name} must lie on the grid {target} if it is a map of affinities, whose offsets are "

@@ -28,7 +28,7 @@ from hiersearch.partitions.inputs import PartitionLike, as_hard, as_partition
 from hiersearch.partitions.one_measure import all_under, shared_measure, under, under_one_measure
 from hiersearch.partitions.partition import Measure, Partition, as_measure
 from hiersearch.partitions.runs import square_sum
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 
 def distance(
@@ -318,6 +318,8 @@ def comembership_distance(
     for name, soft in (("a", first), ("b", second)):
         if isinstance(soft, Affinities):
             raise TypeError(f"{name} must know every pair of pixels, got {soft!r}")
+        if isinstance(soft, Merges):
+            raise TypeError(f"{name} must be hard or have channels, got {soft!r}")
     first, second, weights = under_one_measure(first, second, measure)
     p, q = _channel_matrix(first), _channel_matrix(second)
     if weights is not None:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.metric import _kernels
+from hiersearch.metric._merge_kernels import joined_sum, leaf_order, sum_sizes_up
 from hiersearch.partitions._kernels import dense_region_sums, sum_of_squares
 from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.partition import Measure, Partition
 from hiersearch.partitions.runs import square_sum
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 # Up to this many cells a contingency table is an array (4 or 8 bytes a cell); beyond, sorted keys.
 _LARGEST_TABLE = 2**22
@@ -36,6 +37,8 @@ def prepared_query(query: Any, weights: Measure | None, prefix: bool) -> Query:
         return AffinityQuery(query)
     if isinstance(query, Memberships):
         return SoftQuery(query, prefix)
+    if isinstance(query, Merges):
+        return MergesQuery(query)
     raise TypeError(f"query must be a Partition or a SoftPartition, got {type(query).__name__}")
 
 
@@ -155,6 +158,65 @@ class AffinityQuery:
             weights = self.query.pair_weights(d)
             total += float((weights * np.abs(affinity - joined)).sum())
         return total
+
+
+class MergesQuery:
+    """Distances from the co-memberships of a hierarchy's merges."""
+
+    def __init__(self, query: Merges) -> None:
+        self.query = query
+        self.scale = query.total**2
+        self.gains = 1 - 2 * query.joined
+        self.places, joins = leaf_order(query.parents, query.n_leaves)
+        self.highest = _running_maxima(joins)
+        self.constant = joined_total(query)
+
+    def rho(self, candidate: Partition) -> float:
+        """Return Σ |A − C| over ordered pairs: O(pixels log pixels)."""
+        places = self.places[self.query.leaf_map]
+        n_leaves = self.query.n_leaves
+        keys = candidate.labels.reshape(-1).astype(np.int64) * n_leaves + places
+        found, entry = np.unique(keys, return_inverse=True)
+        masses = np.bincount(entry.reshape(-1), self.query.measure).astype(np.float64)
+        regions, at = np.divmod(found, n_leaves)
+        first = np.flatnonzero(regions[1:] == regions[:-1])
+        ancestors = self._joins(at[first], at[first + 1])
+        order = np.argsort(ancestors, kind="stable")
+        joined = joined_sum(masses, first, order, ancestors, self.gains)
+        return max(0.0, self.constant + joined)
+
+    def _joins(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lowest common ancestors of leaves at places one < other."""
+        if not one.size:
+            return np.empty(0, np.int64)
+        level = np.frexp(other - one)[1] - 1
+        reach = np.left_shift(1, level)
+        joins: NDArray[np.int64] = np.maximum(
+            self.highest[level, one], self.highest[level, other - reach]
+        )
+        return joins
+
+
+def joined_total(query: Merges) -> float:
+    """Return Σ C over ordered pairs of pixels, each with itself included. O(pixels + nodes)."""
+    sizes = np.zeros(query.n_nodes)
+    sizes[: query.n_leaves] = query.leaf_sizes()
+    sum_sizes_up(query.parents, sizes)
+    squares = sizes**2
+    below = np.bincount(query.parents[:-1], squares[:-1], minlength=query.n_nodes)
+    return float(query.joined @ (squares - below))
+
+
+def _running_maxima(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(levels, n) row k: the largest of 2^k values from each place on. O(n log n)."""
+    n = max(values.size, 1)
+    table = np.zeros((max(1, int(n).bit_length()), n), np.int64)
+    table[0, : values.size] = values
+    for k in range(1, len(table)):
+        half = 1 << (k - 1)
+        table[k] = table[k - 1]
+        table[k, : n - half] = np.maximum(table[k - 1, : n - half], table[k - 1, half:])
+    return table
 
 
 def float_measure(partition: Partition | SoftPartition) -> NDArray[np.float64]:

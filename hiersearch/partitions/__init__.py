@@ -3,12 +3,13 @@
 from hiersearch.choices import READINGS, Reading
 from hiersearch.partitions.output import SoftOutput
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 __all__ = [
     "READINGS",
     "Affinities",
     "Memberships",
+    "Merges",
     "Partition",
     "Reading",
     "SoftOutput",

@@ -193,3 +193,43 @@ def pair_slices(
         source.append(slice(max(0, -step), max(0, min(side, side - step))))
         target.append(slice(max(0, step), max(0, min(side, side + step))))
     return tuple(source), tuple(target)
+
+
+def leaf_count(parents: NDArray[Any]) -> int:
+    """Return the number of leaves: the nodes before the first that is a parent."""
+    return int(parents[:-1].min()) if parents.size > 1 else 1
+
+
+def checked_parents(parents: ArrayLike) -> NDArray[np.int64]:
+    """Return a private copy of a tree's parents: leaves first, every node above its children."""
+    array = _validate.as_array(parents, "parents")
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        raise ValueError(f"parents must be whole numbers, one a node, got shape {array.shape}")
+    kept = private(array, np.int64)
+    nodes = np.arange(kept.size)
+    sound = (kept[:-1] > nodes[:-1]) & (kept[:-1] < kept.size)
+    if not sound.all() or kept[-1] != kept.size - 1:
+        raise ValueError("parents must lie above their children, the last node being the root")
+    children = np.bincount(kept[:-1], minlength=kept.size)
+    first = leaf_count(kept)
+    if kept.size > 1 and (children[first:] < 2).any():
+        raise ValueError("parents must give every node but the leaves, which come first, children")
+    return kept
+
+
+def checked_leaves(leaves: NDArray[Any], n_leaves: int) -> NDArray[np.int32]:
+    """Return a private copy of the leaf of each pixel."""
+    if leaves.dtype.kind not in "iu":
+        raise TypeError(f"leaf_map must be of integer type, got dtype {leaves.dtype}")
+    if int(leaves.min()) < 0 or int(leaves.max()) >= n_leaves:
+        raise ValueError(f"leaf_map must be within 0..{n_leaves - 1}")
+    return private(leaves, np.int32)
+
+
+def check_within_unit(values: NDArray[Any], name: str, first: int) -> None:
+    """Raise ValueError unless probabilities of nodes, numbered from ``first``, are some."""
+    if values.size and (values.min() < 0 or values.max() > 1):
+        worst = int(values.argmin() if values.min() < 0 else values.argmax())
+        raise ValueError(
+            f"{name} must be within [0, 1], got {values[worst]:g} for node {first + worst}"
+        )

@@ -156,6 +156,8 @@ class SoftOutput:
         ------
         ValueError
             If sparse channels are too many to write out.
+        TypeError
+            If it has no channels but is of a hierarchy.
         """
         measure = None if soft.measure is None else soft.measure.reshape(soft.grid)
         if isinstance(soft, Affinities):
@@ -166,8 +168,12 @@ class SoftOutput:
                 measure=measure,
                 pair_weights=soft.weights,
             )
+        elif not isinstance(soft, Memberships):
+            raise TypeError(
+                f"soft must have channels, got {soft!r}: match and searches of an index take it as "
+                "it is, and hard() is its nearest cut"
+            )
         else:
-            assert isinstance(soft, Memberships)
             output = cls(*_written_out(soft), measure=measure)
         object.__setattr__(output, "_partition", soft)
         return output

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,16 +24,32 @@ from hiersearch._sealed import Sealed, private
 from hiersearch.choices import READINGS, Reading
 from hiersearch.partitions import _kernels, readings
 from hiersearch.partitions.checks import (
+    check_within_unit,
     checked_affinities,
     checked_channels,
+    checked_leaves,
     checked_offsets,
     checked_pair_weights,
+    checked_parents,
     checked_probabilities,
     checked_table,
     checked_unit_map,
+    leaf_count,
     pair_slices,
 )
 from hiersearch.partitions.partition import Measure, Partition, as_measure, flat_measure
+
+
+class Tree(Protocol):
+    """What is needed of a merge tree."""
+
+    @property
+    def parents(self) -> NDArray[np.int64]:
+        """(nodes,) parent of each node."""
+
+    @property
+    def leaf_map(self) -> NDArray[np.int32]:
+        """Shape of the grid: leaf of each pixel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +57,8 @@ class SoftPartition(Sealed):
     """A soft partition of a grid; build one with a ``from_...`` constructor.
 
     Subclasses say how co-membership is stored: :class:`Memberships` (probabilities of channels)
-    or :class:`Affinities` (co-membership itself, on pairs of pixels at given offsets). Their
+    :class:`Affinities` (co-membership itself, on pairs of pixels at given offsets), or
+    :class:`Merges` (co-membership for each merge of a tree). Their
     constructors check what they are given, as ``from_...`` does.
 
     Probabilities are many, so those of the right type are not copied: who changes the array
@@ -54,7 +71,7 @@ class SoftPartition(Sealed):
     measure: Measure | None
     """(n,) measure of each pixel of the flattened grid, or None for 1 everywhere."""
     reading: Reading
-    """What the channels were read as."""
+    """What the channels were read as; "hierarchy" where there are none, but merges."""
 
     def __post_init__(self) -> None:
         raise TypeError("a SoftPartition is built with SoftPartition.from_..., not by its name")
@@ -361,6 +378,41 @@ class SoftPartition(Sealed):
         soft._check_pairs()
         return soft
 
+    @staticmethod
+    def from_hierarchy(
+        tree: Tree, probabilities: ArrayLike, *, measure: ArrayLike | None = None
+    ) -> Merges:
+        """Read each merge of a hierarchy as likely as its two sides belong together.
+
+        Two pixels belong together with the probability of the merge that joins them, their lowest
+        common ancestor; pixels of one leaf do so for sure.
+
+        Parameters
+        ----------
+        tree : MergeTree
+            The hierarchy, of any number of children a merge.
+        probabilities : float array, shape (merges,) or (nodes,)
+            Within [0, 1], in the order of the nodes' numbers; those of leaves don't count.
+        measure : array, shape of the grid, optional
+            Non-negative weight of each pixel; 1 where omitted.
+
+        Returns
+        -------
+        Merges
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the probabilities are not finite, outside [0, 1] or not one for each merge.
+
+        Notes
+        -----
+        O(nodes). Distances to hard partitions are L1 distances of co-memberships, so that the
+        triangle inequality holds through any hard partition. A cut of the same tree costs the sum
+        over its merges of pairs · (1 − 2 C): the nearest is found in one pass.
+        """
+        return Merges.of(tree, probabilities, measure)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memberships(SoftPartition):
@@ -531,3 +583,106 @@ class Affinities(SoftPartition):
         """Name grid and offsets."""
         size = "×".join(str(side) for side in self.grid)
         return f"<Affinities {size}: {self.offsets.shape[0]} offsets>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merges(SoftPartition):
+    """A soft partition whose co-membership is a number for each merge of a hierarchy.
+
+    Two pixels belong together as likely as the two sides of the merge that joins them do, C_pq =
+    g(lowest common ancestor); pixels of one leaf do so for sure.
+    """
+
+    parents: NDArray[np.int64]
+    """(nodes,) parent of each node, above it in number; the last is the root, its own parent."""
+    leaf_map: NDArray[np.int32]
+    """(n,) leaf of each pixel, 0..leaves − 1."""
+    joined: NDArray[np.float64]
+    """(nodes,) probability that what a node merges belongs together; 1 for leaves."""
+
+    def __post_init__(self) -> None:
+        grid = _validate.checked_grid(self.grid, "grid")
+        _validate.checked_choice(self.reading, ("hierarchy",), "reading")
+        parents = checked_parents(self.parents)
+        leaves = _validate.as_array(self.leaf_map, "leaf_map")
+        if leaves.size != math.prod(grid):
+            raise ValueError(
+                f"leaf_map must have a leaf for each of the {math.prod(grid)} pixels, got "
+                f"{leaves.size}"
+            )
+        n_leaves = leaf_count(parents)
+        flat = checked_leaves(leaves.reshape(-1), n_leaves)
+        joined = _validate.checked_finite(self.joined, "joined")
+        if joined.shape != parents.shape or not (joined[:n_leaves] == 1).all():
+            raise ValueError(
+                f"joined must be {parents.size} probabilities, one for each node and 1 for leaves, "
+                f"got shape {joined.shape}"
+            )
+        check_within_unit(joined, "joined", 0)
+        measure = None if self.measure is None else flat_measure(self.measure, grid)
+        self._keep(
+            grid=grid,
+            measure=measure,
+            parents=parents,
+            leaf_map=flat,
+            joined=private(joined, np.float64),
+        )
+
+    @classmethod
+    def of(cls, tree: Tree, probabilities: ArrayLike, measure: ArrayLike | None = None) -> Merges:
+        """Make one of a merge tree, see :meth:`SoftPartition.from_hierarchy`."""
+        grid = _validate.checked_grid(tree.leaf_map.shape, "tree's grid")
+        n_nodes = tree.parents.size
+        n_leaves = leaf_count(tree.parents)
+        given = _validate.checked_finite(probabilities, "probabilities")
+        if given.shape not in ((n_nodes - n_leaves,), (n_nodes,)):
+            raise ValueError(
+                f"probabilities must be {n_nodes - n_leaves} numbers, one for each merge of the "
+                f"tree, or {n_nodes}, one for each node, got shape {given.shape}"
+            )
+        check_within_unit(given, "probabilities", n_nodes - given.size)
+        joined = np.ones(n_nodes)
+        joined[n_leaves:] = given[given.size - (n_nodes - n_leaves) :]
+        weights = None if measure is None else as_measure(measure, grid)
+        leaves = private(tree.leaf_map.reshape(-1), np.int32)
+        parents = private(tree.parents, np.int64)
+        return cls._unchecked(grid, weights, "hierarchy", parents, leaves, joined)
+
+    @property
+    def n_leaves(self) -> int:
+        """Number of leaves."""
+        return leaf_count(self.parents)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, leaves among them."""
+        return int(self.parents.size)
+
+    def leaf_sizes(self) -> NDArray[np.float64]:
+        """Measure of each leaf, (leaves,). O(pixels)."""
+        return np.bincount(self.leaf_map, self.measure, minlength=self.n_leaves).astype(np.float64)
+
+    def hard(self) -> Partition:
+        """Return the nearest cut of the hierarchy itself, of equals the one with fewest regions.
+
+        O(pixels + nodes).
+        """
+        gains = 1 - 2 * self.joined
+        leaf_region = _kernels.nearest_cut_of_merges(self.parents, self.leaf_sizes(), gains)
+        labels = leaf_region[self.leaf_map].reshape(self.grid)
+        return Partition.from_labels(labels)._under(self.measure)
+
+    def with_measure(self, measure: ArrayLike | None) -> Merges:
+        """Return the same soft partition under another measure (None: 1 everywhere)."""
+        return self._under(None if measure is None else as_measure(measure, self.grid))
+
+    def _under(self, weights: Measure | None) -> Merges:
+        return self._unchecked(
+            self.grid, weights, self.reading, self.parents, self.leaf_map, self.joined
+        )
+
+    def __repr__(self) -> str:
+        """Name grid and hierarchy."""
+        size = "×".join(str(side) for side in self.grid)
+        merges = self.n_nodes - self.n_leaves
+        return f"<Merges {size}: {self.n_leaves} leaves, probabilities of {merges} merges>"

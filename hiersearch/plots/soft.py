@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hiersearch.hierarchy.matching import contours_of
 from hiersearch.partitions.checks import checked_probabilities, pair_slices
 from hiersearch.partitions.partition import Partition
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 from hiersearch.plots.colours import CHANNEL_PALETTE, region_colours
 from hiersearch.plots.pixels import shown_slice
 
@@ -80,6 +81,9 @@ def soft_picture(soft: Partition | SoftPartition | ArrayLike) -> SoftPicture:
         return SoftPicture(
             _scaled(field), f"mean of {len(soft.values)} affinities, {_SCALE_WORDS}", ()
         )
+    if isinstance(soft, Merges):
+        field = _slice_of(contours_of(soft), soft.grid)
+        return SoftPicture(_scaled(field), f"apart from a neighbour, {_SCALE_WORDS}", ())
     if isinstance(soft, Memberships):
         return _memberships_picture(soft)
     array = np.asarray(soft)

@@ -22,7 +22,7 @@ from hiersearch.metric.queries import Query, prepared_query
 from hiersearch.partitions.one_measure import under
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.runs import square_sum
-from hiersearch.partitions.soft import Affinities, Memberships, SoftPartition
+from hiersearch.partitions.soft import Affinities, Memberships, Merges, SoftPartition
 
 BLOCKS_A_THREAD = 2**14
 """Blocks whose pivots are worth a thread."""
@@ -78,7 +78,7 @@ def index_query(query: Partition | SoftPartition, frame: Frame) -> IndexQuery:
     query = under(query, frame.measure)
     if isinstance(query, Partition):
         return BoundedHardQuery(query, frame)
-    if isinstance(query, Affinities):
+    if isinstance(query, (Affinities, Merges)):
         return BareQuery(query, frame)
     assert isinstance(query, Memberships)
     return BoundedSoftQuery(query, frame)
@@ -141,12 +141,12 @@ class _Exact:
 
 
 class BareQuery(_Exact):
-    """A query without bounds: affinities, whose distance knows only some pairs of pixels."""
+    """A query without bounds: affinities, which know only some pairs of pixels, and merges."""
 
     has_bounds = False
     margin = 0.0
 
-    def __init__(self, query: Affinities, frame: Frame) -> None:
+    def __init__(self, query: Affinities | Merges, frame: Frame) -> None:
         super().__init__(query, frame)
         self.scale = self.distance.scale
         self.embedded: NDArray[Any] = np.empty(0)
