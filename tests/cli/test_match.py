@@ -236,6 +236,7 @@ def test_markers_keep_regions_apart(folder):
 
 
 def test_a_device_gives_the_same_partition(folder):
+    pytest.importorskip("torch")
     source = ("image.png", "--soft", "soft.npy", "--reading", "classes")
     here, there = (
         parsed(run("match", *source, "--device", device, *QUICK)) for device in ("cpu", "cpu:torch")

@@ -154,6 +154,7 @@ def test_a_folder_of_images(folder):
 
 
 def test_a_device_gives_the_same_labels(folder):
+    pytest.importorskip("torch")
     found = []
     for device in ("cpu", "cpu:torch"):
         parsed(run("refine", "image.png", *CLASSES, "--device", device, "--json"))
