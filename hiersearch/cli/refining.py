@@ -207,8 +207,10 @@ def _with_progress(items: list[Any], quiet: bool) -> Iterator[Any]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    shown = console.is_terminal and not quiet
-    yield from track(items, "Refining", console=console, disable=not shown)
+    if not console.is_terminal or quiet:
+        yield from items  # a progress bar that is not shown ends the line all the same
+    else:
+        yield from track(items, "Refining", console=console)
 
 
 def _refine_one(task: Task, job: RefineJob) -> dict[str, Any]:
