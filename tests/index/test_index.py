@@ -644,7 +644,7 @@ LOOKS = {
     "search where": lambda index: pairs_of(index.search(HALVES, 40, where={"k": 1})),
     "search_radius": lambda index: pairs_of(index.search_radius(HALVES, 0.5)),
     "search_many": lambda index: [pairs_of(r) for r in index.search_many([HALVES] * 3, 40)],
-    "duplicates": lambda index: index.duplicates(0.3),
+    "duplicates": lambda index: [(g.ids, g.rho.tolist()) for g in index.duplicates(0.3)],
     "get": lambda index: index.get(107).tolist(),
     "metadata": lambda index: index.metadata(107),
     "info": lambda index: index.info()["entries"],
