@@ -41,8 +41,8 @@ from hiersearch.index.store.conditions import Condition, selected
 from hiersearch.index.store.ids import checked_id
 from hiersearch.index.store.snapshot import StoredPlace, StoredSegment, find_many
 from hiersearch.index.store.store import Store
-from hiersearch.partitions.inputs import PartitionLike, as_hard
-from hiersearch.partitions.output import Offsets, as_soft_output
+from hiersearch.partitions.inputs import PartitionLike, as_hard, with_reading
+from hiersearch.partitions.output import Offsets
 from hiersearch.partitions.partition import Partition, as_measure
 
 Id = int | str
@@ -589,7 +589,7 @@ class PartitionIndex:
         k = _validate.checked_count(k, "k", 1)
         moment = self._live(where)
         place = self._place_of(device, moment, 1)
-        query = _as_query(query, reading, offsets)
+        query = with_reading(query, "query", reading, offsets)
         return self._searched(moment, [query], k, None, approximate, place)[0]
 
     def search_radius(
@@ -612,7 +612,7 @@ class PartitionIndex:
         within = _checked_radius(radius)
         moment = self._live(where)
         place = self._place_of(device, moment, 1)
-        query = _as_query(query, reading, offsets)
+        query = with_reading(query, "query", reading, offsets)
         return self._searched(moment, [query], None, within, False, place)[0]
 
     def search_many(
@@ -640,7 +640,7 @@ class PartitionIndex:
         device : {"cpu", "cuda", "cuda:N", "auto"}
             As in `search`. A GPU compares all of them with every entry in a few operations.
         """
-        listed = [_as_query(query, reading, offsets) for query in queries]
+        listed = [with_reading(query, "query", reading, offsets) for query in queries]
         k = _validate.checked_count(k, "k", 1)
         workers = os.cpu_count() or 1
         if threads is not None:
@@ -891,15 +891,6 @@ class PartitionIndex:
         if proposer is None or proposer.views != tuple(views):
             proposer = self._proposer = FaissProposer(views)
         return proposer
-
-
-def _as_query(query: Query, reading: str | None, offsets: Offsets | None) -> Query:
-    """Wrap channels that come with their reading; all else is taken as it is."""
-    if reading is None and offsets is None:
-        return query
-    if isinstance(query, Partition):
-        raise ValueError(f"reading must be given with a network's output, got query {query!r}")
-    return as_soft_output(query, reading, offsets=offsets)
 
 
 def _checked_radius(radius: float) -> float:

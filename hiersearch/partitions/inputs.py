@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from hiersearch import _validate
-from hiersearch.partitions.output import Offsets, SoftOutput, as_soft_partition
+from hiersearch.partitions.output import Offsets, SoftOutput, as_soft_output, as_soft_partition
 from hiersearch.partitions.partition import Partition
 from hiersearch.partitions.soft import SoftPartition
 
@@ -37,12 +37,11 @@ def as_partition(
     TypeError, ValueError
         If it is none of these.
     """
-    if isinstance(value, Partition) and reading is None and offsets is None:
+    value = with_reading(value, name, reading, offsets)
+    if isinstance(value, (Partition, SoftPartition)):
         return value
-    if isinstance(value, Partition):
-        raise ValueError(f"reading must be given with a network's output, got {name} {value!r}")
-    if isinstance(value, (SoftPartition, SoftOutput)) or reading is not None or offsets is not None:
-        return as_soft_partition(value, reading, offsets=offsets)
+    if isinstance(value, SoftOutput):
+        return value.partition()
     array = _validate.as_array(value, name)
     if array.dtype.kind == "f":
         raise TypeError(
@@ -51,6 +50,19 @@ def as_partition(
             f"network's output say how its channels are read, e.g. SoftOutput({name}, reading)"
         )
     return Partition.from_labels(_validate.checked_labels(array, name))
+
+
+def with_reading(
+    value: PartitionLike | ArrayLike, name: str, reading: str | None, offsets: Offsets | None
+) -> PartitionLike | ArrayLike:
+    """Wrap channels that come with their reading, unread as yet; take all else as it is. O(1)."""
+    if reading is None and offsets is None:
+        return value
+    if isinstance(value, Partition):
+        raise ValueError(f"reading must be given with a network's output, got {name} {value!r}")
+    if isinstance(value, SoftPartition):
+        return as_soft_partition(value, reading, offsets=offsets)
+    return as_soft_output(value, reading, offsets=offsets)
 
 
 def as_hard(value: PartitionLike, name: str) -> Partition:

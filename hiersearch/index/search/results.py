@@ -133,7 +133,8 @@ class SearchResult:
         how = "exact" if self.exact else "approximate"
         if not len(self):
             return f"<SearchResult: {count}, {how}>"
-        return f"<SearchResult: {count}, {how}; nearest {self[0].id!r} at {self[0].distance:.6g}>"
+        nearest = self[0]
+        return f"<SearchResult: {count}, {how}; nearest {nearest.id!r} at {nearest.distance:.6g}>"
 
 
 def _ids_of(ids: Sequence[int | str]) -> NDArray[Any]:
