@@ -34,27 +34,6 @@ class Paths(NamedTuple):
 
 
 @compiled
-def own_costs(
-    parents: NDArray[np.int64], sizes: NDArray[np.float64], gains: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Costs of the nodes of the target's own tree, Σ pairs · gain over the merges inside. O(nodes).
-
-    ``sizes`` (nodes,) are measures; ``gains`` (nodes,) is what an ordered pair costs, −1 of leaves.
-    """
-    n_nodes = parents.size
-    costs = np.zeros(n_nodes)
-    below = np.zeros(n_nodes)
-    for node in range(n_nodes):
-        square = sizes[node] * sizes[node]
-        costs[node] += gains[node] * (square - below[node])
-        if node < n_nodes - 1:
-            parent = parents[node]
-            below[parent] += square
-            costs[parent] += costs[node]
-    return costs
-
-
-@compiled
 def path_places(parents: NDArray[np.int64], heads: NDArray[np.int64]) -> NDArray[np.int64]:
     """Lay the heavy paths out one after the other, each from its top down. O(nodes)."""
     n_nodes = parents.size

@@ -125,13 +125,6 @@ def running_maximum(parents: Ids, altitudes: Floats) -> Floats:
 
 
 @compiled
-def sum_up(parents: Ids, values: Floats) -> None:
-    """Add, in place, each node's value to its parent's, leaves first."""
-    for node in range(parents.size - 1):
-        values[parents[node]] += values[node]
-
-
-@compiled
 def leaf_intervals(parents: Ids, n_leaves: int) -> tuple[Ids, Ids]:
     """Places of the first and the last leaf of each node, the leaves laid out depth-first.
 

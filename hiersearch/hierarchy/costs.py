@@ -22,6 +22,7 @@ from hiersearch.hierarchy import _tree_kernels as tree_kernels
 from hiersearch.hierarchy import device_trees as trees
 from hiersearch.hierarchy.tree import MergeTree, node_sizes
 from hiersearch.metric.queries import float_measure, joined_total
+from hiersearch.partitions._kernels import sum_up
 from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.inputs import PartitionLike, as_partition
 from hiersearch.partitions.partition import Partition
@@ -330,20 +331,18 @@ def _affinity_costs(tree: MergeTree, goal: Affinities) -> RegionCosts:
             tree.parents,
             heads,
         )
-    tree_kernels.sum_up(tree.parents, gains)
+    sum_up(tree.parents, gains)
     return RegionCosts._unchecked(gains, constant, goal.pair_total, None)
 
 
 def _merge_costs(tree: MergeTree, goal: Merges) -> RegionCosts:
     """Costs under the co-memberships of a hierarchy: of the tree itself, or of another one."""
     total = float(goal.total)
-    gains = 1 - 2 * goal.joined
     own = goal.parents.size == tree.parents.size and np.array_equal(goal.parents, tree.parents)
     if own and np.array_equal(goal.leaf_map, tree.leaf_map.reshape(-1)):
-        sizes = node_sizes(tree.parents, goal.leaf_sizes())
-        costs = merge_kernels.own_costs(tree.parents, sizes, gains)
-        return RegionCosts._unchecked(costs, joined_total(goal), total**2, None)
+        return RegionCosts._unchecked(goal.node_costs(), joined_total(goal), total**2, None)
     order = leaf_layout(tree)
+    gains = 1 - 2 * goal.joined
     above = np.append(gains[goal.parents[:-1]], 0.0)
     heads = tree_kernels.path_heads(goal.parents)
     places = merge_kernels.path_places(goal.parents, heads)
@@ -458,5 +457,5 @@ def _holding_both_of_a_pair(tree: MergeTree, pairs: Any) -> NDArray[np.bool_]:
         u, v = int(tree.leaf_map[tuple(a)]), int(tree.leaf_map[tuple(b)])
         above[tree_kernels.common_ancestor(tree.parents, heads, u, v)] = 1
     # What holds a pair is held by all ancestors.
-    tree_kernels.sum_up(tree.parents, above)
+    sum_up(tree.parents, above)
     return above > 0

@@ -18,13 +18,14 @@ from hiersearch._validate import (
     checked_measure,
 )
 from hiersearch.hierarchy import _tree_kernels as kernels
+from hiersearch.partitions._kernels import sum_up
 
 
 def node_sizes(parents: NDArray[np.int64], leaf_sizes: NDArray[Any]) -> NDArray[np.float64]:
     """Return the measure of every node from that of the leaves. O(nodes)."""
     sizes = np.zeros(parents.size)
     sizes[: leaf_sizes.size] = leaf_sizes
-    kernels.sum_up(parents, sizes)
+    sum_up(parents, sizes)
     return sizes
 
 

@@ -76,10 +76,3 @@ def joined_sum(
         leader[other] = one
         mass[one] += mass[other]
     return total
-
-
-@compiled
-def sum_sizes_up(parents: NDArray[np.int64], sizes: NDArray[np.float64]) -> None:
-    """Add, in place, each node's size to its parent's, leaves first."""
-    for node in range(parents.size - 1):
-        sizes[parents[node]] += sizes[node]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiersearch.metric import _kernels
-from hiersearch.metric._merge_kernels import joined_sum, leaf_order, sum_sizes_up
+from hiersearch.metric._merge_kernels import joined_sum, leaf_order
 from hiersearch.partitions._kernels import dense_region_sums, sum_of_squares
 from hiersearch.partitions.checks import pair_slices
 from hiersearch.partitions.partition import Measure, Partition
@@ -199,10 +199,7 @@ class MergesQuery:
 
 def joined_total(query: Merges) -> float:
     """Return Σ C over ordered pairs of pixels, each with itself included. O(pixels + nodes)."""
-    sizes = np.zeros(query.n_nodes)
-    sizes[: query.n_leaves] = query.leaf_sizes()
-    sum_sizes_up(query.parents, sizes)
-    squares = sizes**2
+    squares = query.node_sizes() ** 2
     below = np.bincount(query.parents[:-1], squares[:-1], minlength=query.n_nodes)
     return float(query.joined @ (squares - below))
 

@@ -172,37 +172,48 @@ def best_channel(values: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 @compiled
-def nearest_cut_of_merges(
-    parents: NDArray[np.int64], leaf_sizes: NDArray[np.float64], gains: NDArray[np.float64]
-) -> NDArray[np.int32]:
-    """Return the region of each leaf in the cut with the least Σ over joined pairs of gains.
+def sum_up(parents: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    """Add, in place, each node's value to its parent's, leaves first."""
+    for node in range(parents.size - 1):
+        values[parents[node]] += values[node]
 
-    ``gains`` (nodes,) is what each ordered pair that a node's merge joins costs, 1 − 2 C; inside of
-    leaves it is −1. Of equals the cut with fewest regions. O(nodes).
+
+@compiled
+def costs_of_merges(
+    parents: NDArray[np.int64], sizes: NDArray[np.float64], gains: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Costs of a tree's nodes as regions: Σ pairs · gain over the merges inside. O(nodes).
+
+    ``sizes`` (nodes,) are measures; ``gains`` (nodes,) is what each ordered pair of pixels costs
+    that a node joins, −1 within leaves.
     """
-    n_nodes, n_leaves = parents.size, leaf_sizes.size
-    sizes = np.zeros(n_nodes)
-    sizes[:n_leaves] = leaf_sizes
-    squares = np.zeros(n_nodes)
-    own = np.zeros(n_nodes)
+    n_nodes = parents.size
+    costs = np.zeros(n_nodes)
+    below = np.zeros(n_nodes)
+    for node in range(n_nodes):
+        square = sizes[node] * sizes[node]
+        costs[node] += gains[node] * (square - below[node])
+        if node < n_nodes - 1:
+            parent = parents[node]
+            below[parent] += square
+            costs[parent] += costs[node]
+    return costs
+
+
+@compiled
+def cheapest_cut(
+    parents: NDArray[np.int64], costs: NDArray[np.float64], n_leaves: int
+) -> NDArray[np.int32]:
+    """Return the region of each leaf in the cut of least cost, of equals with fewest. O(nodes)."""
+    n_nodes = parents.size
     best = np.zeros(n_nodes)
     whole = np.zeros(n_nodes, np.bool_)
     for node in range(n_nodes):
-        if node < n_leaves:
-            own[node] = -sizes[node] * sizes[node]
-            best[node] = own[node]
+        if node < n_leaves or costs[node] <= best[node]:
+            best[node] = costs[node]
             whole[node] = True
-        else:
-            own[node] += gains[node] * (sizes[node] * sizes[node] - squares[node])
-            if own[node] <= best[node]:
-                best[node] = own[node]
-                whole[node] = True
         if node < n_nodes - 1:
-            parent = parents[node]
-            sizes[parent] += sizes[node]
-            squares[parent] += sizes[node] * sizes[node]
-            own[parent] += own[node]
-            best[parent] += best[node]
+            best[parents[node]] += best[node]
     region = np.full(n_nodes, -1, np.int32)
     for node in range(n_nodes - 1, -1, -1):
         above = region[parents[node]] if node < n_nodes - 1 else np.int32(-1)

@@ -658,18 +658,27 @@ class Merges(SoftPartition):
         """Number of nodes, leaves among them."""
         return int(self.parents.size)
 
-    def leaf_sizes(self) -> NDArray[np.float64]:
-        """Measure of each leaf, (leaves,). O(pixels)."""
-        return np.bincount(self.leaf_map, self.measure, minlength=self.n_leaves).astype(np.float64)
+    def node_sizes(self) -> NDArray[np.float64]:
+        """Measure of each node, (nodes,). O(pixels + nodes)."""
+        sizes = np.zeros(self.n_nodes)
+        sizes[: self.n_leaves] = np.bincount(self.leaf_map, self.measure, self.n_leaves)
+        _kernels.sum_up(self.parents, sizes)
+        return sizes
+
+    def node_costs(self) -> NDArray[np.float64]:
+        """Return Σ 1 − 2 C over the ordered pairs of pixels of each node, (nodes,).
+
+        What a node costs as a region of a cut of the hierarchy itself. O(pixels + nodes).
+        """
+        return _kernels.costs_of_merges(self.parents, self.node_sizes(), 1 - 2 * self.joined)
 
     def hard(self) -> Partition:
         """Return the nearest cut of the hierarchy itself, of equals the one with fewest regions.
 
         O(pixels + nodes).
         """
-        gains = 1 - 2 * self.joined
-        leaf_region = _kernels.nearest_cut_of_merges(self.parents, self.leaf_sizes(), gains)
-        labels = leaf_region[self.leaf_map].reshape(self.grid)
+        regions = _kernels.cheapest_cut(self.parents, self.node_costs(), self.n_leaves)
+        labels = regions[self.leaf_map].reshape(self.grid)
         return Partition.from_labels(labels)._under(self.measure)
 
     def with_measure(self, measure: ArrayLike | None) -> Merges:
