@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -176,7 +177,13 @@ class BareQuery(_Exact):
 
 
 class _Overlap(_Exact):
-    """The overlap bound, for queries whose masses in tiles are known."""
+    """Tile and overlap bounds, for queries whose masses in tiles are known."""
+
+    has_bounds = True
+    tiles: _search_kernels.TileQuery | _search_kernels.SoftTileQuery
+    """The pair sums of the query."""
+    _block_bounds: Callable[..., None]
+    _members_within: Callable[..., tuple[Rows, Bounds]]
 
     def __init__(
         self, query: Partition | SoftPartition, frame: Frame, masses: Masses, sizes: Bounds
@@ -193,6 +200,34 @@ class _Overlap(_Exact):
         self.scale = float(query.total) ** 2
         self.margin = 1e-9 * self.scale
 
+    def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
+        """Return for each block how far its pivot seems, and a bound for all its members."""
+        pivots = view.pivots
+        n = pivots.radii.size
+        nearness, bounds = np.empty(n, np.float32), np.empty(n)
+
+        def of_part(part: slice) -> None:
+            middle, errors, radii = pivots
+            some = _search_kernels.Pivots(middle[part], errors[part], radii[part])
+            self._block_bounds(some, self.tiles, nearness[part], bounds[part])
+
+        in_slices(of_part, n, BLOCKS_A_THREAD)
+        return nearness, bounds
+
+    def members(
+        self,
+        view: View,
+        blocks: Rows,
+        live: NDArray[np.uint8],
+        radius: float,
+        counts: NDArray[np.int64],
+    ) -> tuple[Rows, Bounds]:
+        """Return the members of blocks whose tile bounds are within a radius, with those."""
+        found: tuple[Rows, Bounds] = self._members_within(
+            view.tiles, blocks, live, self.tiles, radius, counts
+        )
+        return found
+
     def overlap(self, view: View, rows: Rows) -> Bounds:
         """Return the overlap bounds of rows. O(items · channels a tile) each.
 
@@ -208,7 +243,8 @@ class _Overlap(_Exact):
 class BoundedHardQuery(_Overlap):
     """A hard partition: all bounds, and exact distances in batches."""
 
-    has_bounds = True
+    _block_bounds = staticmethod(_search_kernels.block_bounds)
+    _members_within = staticmethod(_search_kernels.members_within)
 
     def __init__(self, query: Partition, frame: Frame) -> None:
         masses = frame.masses(query)
@@ -220,31 +256,6 @@ class BoundedHardQuery(_Overlap):
         )
         self.embedded: NDArray[Any] = codes.middle
         self.squares = square_sum(query)
-
-    def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
-        """Return for each block how far its pivot seems, and a bound for all its members."""
-        pivots = view.pivots
-        n = pivots.radii.size
-        nearness, bounds = np.empty(n, np.float32), np.empty(n)
-
-        def of_part(part: slice) -> None:
-            middle, errors, radii = pivots
-            some = _search_kernels.Pivots(middle[part], errors[part], radii[part])
-            _search_kernels.block_bounds(some, self.tiles, nearness[part], bounds[part])
-
-        in_slices(of_part, n, BLOCKS_A_THREAD)
-        return nearness, bounds
-
-    def members(
-        self,
-        view: View,
-        blocks: Rows,
-        live: NDArray[np.uint8],
-        radius: float,
-        counts: NDArray[np.int64],
-    ) -> tuple[Rows, Bounds]:
-        """Return the members of blocks whose tile bounds are within a radius, with those."""
-        return _search_kernels.members_within(view.tiles, blocks, live, self.tiles, radius, counts)
 
     def _from_codes(self, view: View, rows: Rows) -> NDArray[Any]:
         """Return ρ of rows, decoded and compared in batches. O(runs) each."""
@@ -259,7 +270,8 @@ class BoundedHardQuery(_Overlap):
 class BoundedSoftQuery(_Overlap):
     """Memberships: the same bounds from the channels' masses, distances from prefix sums."""
 
-    has_bounds = True
+    _block_bounds = staticmethod(_search_kernels.soft_block_bounds)
+    _members_within = staticmethod(_search_kernels.soft_members_within)
 
     def __init__(self, query: Memberships, frame: Frame) -> None:
         masses, squares = channel_masses(query, frame)
@@ -275,26 +287,6 @@ class BoundedSoftQuery(_Overlap):
             spread = np.maximum(pairs * (1 - 1e-9) - _triangle(squares), 0.0)
         self.tiles = _search_kernels.SoftTileQuery(
             pairs, _triangle(np.outer(totals, totals)), spread, totals.size, float(unit)
-        )
-
-    def blocks(self, view: View) -> tuple[NDArray[np.float32], Bounds]:
-        """Return for each block how far its pivot seems, and a bound for all its members."""
-        n = view.pivots.radii.size
-        nearness, bounds = np.empty(n, np.float32), np.empty(n)
-        _search_kernels.soft_block_bounds(view.pivots, self.tiles, nearness, bounds)
-        return nearness, bounds
-
-    def members(
-        self,
-        view: View,
-        blocks: Rows,
-        live: NDArray[np.uint8],
-        radius: float,
-        counts: NDArray[np.int64],
-    ) -> tuple[Rows, Bounds]:
-        """Return the members of blocks whose tile bounds are within a radius, with those."""
-        return _search_kernels.soft_members_within(
-            view.tiles, blocks, live, self.tiles, radius, counts
         )
 
 
